@@ -1,0 +1,1 @@
+"""Sacred experiments, one question a file: `python -m experiments.<name> with key=value …`."""

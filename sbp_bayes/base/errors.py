@@ -1,0 +1,33 @@
+"""Errors that a user can cause, each with a message of one line that says what is wrong and where.
+
+The command line prints such an error on stderr and exits with code 2; a violated invariant of our
+own stays an `AssertionError` with its traceback.
+"""
+
+
+class SbpError(ValueError):
+    """Base of every mistake of a user's that the library names."""
+
+
+class ConfigError(SbpError):
+    """An unknown or mistyped configuration key, or a value out of its range."""
+
+
+class CorpusError(SbpError):
+    """A missing path, an unreadable file, a bad line, or too little text for what was asked."""
+
+
+class PairingError(SbpError):
+    """Vectors that cannot be indexed, or documents among which no pair meets the rules."""
+
+
+class CheckpointError(SbpError):
+    """A checkpoint that is missing, damaged, or of another shape or plan."""
+
+
+class TrainingError(SbpError):
+    """A loss that is not finite, or a source of tokens that ran dry."""
+
+
+class StoreError(SbpError):
+    """State on disk that is damaged, belongs to another plan, or cannot be written (disk full)."""

@@ -1,0 +1,50 @@
+"""Records that cross module borders."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+EOS = 0
+"""Id of `<|endoftext|>`, which starts and ends every document."""
+
+SEP = 1
+"""Id of `<|sep|>`, which stands between d1 and d2 in a pair."""
+
+IGNORE = -100
+"""Target of a position that carries no loss (PyTorch's default `ignore_index`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One step's rows of tokens, each of shape (rows, time), int64.
+
+    Attributes:
+        inputs: token ids that the model reads.
+        targets: the token that follows each input, or `IGNORE` where no loss is taken.
+        segments: number of the document (or pair) within its row; a position attends only to
+            earlier positions of its own segment. Padding has segment −1 and targets `IGNORE`.
+    """
+
+    inputs: "torch.Tensor"
+    targets: "torch.Tensor"
+    segments: "torch.Tensor"
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions in the batch, padding included: what the step costs."""
+        return self.inputs.numel()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossTotals:
+    """Loss summed over documents or batches, kept as totals so that averages weigh every token alike."""
+
+    loss_nats: float
+    num_tokens: int
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean loss in nats per token with a target."""
+        return self.loss_nats / self.num_tokens

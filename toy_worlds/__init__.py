@@ -1,0 +1,1 @@
+"""Worlds in which every probability is known exactly (not written yet)."""
