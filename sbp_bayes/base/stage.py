@@ -58,6 +58,18 @@ class Manifest:
     counts: dict[str, Any]
     seconds: float
     flops: float
+    directory: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """A folder of stage folders, each named by its plan: runs that share a plan share its output."""
+
+    root: Path
+
+    def folder(self, plan: Plan) -> Path:
+        """Where the output of `plan` lies."""
+        return self.root / f"{plan.stage}-{plan.fingerprint}"
 
 
 @dataclasses.dataclass
@@ -83,19 +95,20 @@ def plan_stage(name: str, config: Any, inputs: Mapping[str, str], packages: tupl
     return Plan(stage=name, config=config, inputs=dict(inputs), code_version=code_version(*packages))
 
 
-def run_stage(plan: Plan, directory: Path, work: Callable[[StageFolder], Outcome]) -> Manifest:
-    """Run `work` in `directory` unless a finished output of the same plan is there already.
+def run_stage(plan: Plan, place: Path | Workspace, work: Callable[[StageFolder], Outcome]) -> Manifest:
+    """Run `work` unless a finished output of the same plan is there already.
 
     Args:
         plan: what determines the output.
-        directory: created if missing; holds the plan, the output and at last the manifest.
+        place: the stage's own folder, or a workspace that names the folder by the plan. Created if
+            missing; holds the plan, the output and at last the manifest.
         work: writes its output under `StageFolder.path`; must go on from what an earlier,
             interrupted call of the same plan left there.
 
     Raises:
         StoreError: the folder holds another plan, or another process is writing it.
     """
-    directory = Path(directory)
+    directory = place.folder(plan) if isinstance(place, Workspace) else Path(place)
     with _locked(directory):
         _refuse_other_plan(plan, directory)
         if (directory / MANIFEST).exists():
@@ -114,7 +127,7 @@ def run_stage(plan: Plan, directory: Path, work: Callable[[StageFolder], Outcome
             "flops": float(outcome.flops),
         }
         write_json(directory / MANIFEST, record)
-        return Manifest(**record)
+        return Manifest(**record, directory=directory)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -128,7 +141,7 @@ def read_manifest(directory: Path) -> Manifest:
         state = "is unfinished" if (Path(directory) / PLAN).exists() else "is not a stage's output"
         raise StoreError(f"{directory} {state}: no {MANIFEST}")
     try:
-        return Manifest(**read_json(path))
+        return Manifest(**read_json(path), directory=Path(directory))
     except TypeError as error:
         raise StoreError(f"{path}: damaged or of another version ({error})") from error
 
