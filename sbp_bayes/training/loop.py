@@ -1,0 +1,269 @@
+"""The training loop: one optimiser step a batch, validated, logged, and resumable to the bit."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.errors import TrainingError
+from sbp_bayes.base.progress import progress
+from sbp_bayes.base.records import Batch, LossTotals
+from sbp_bayes.base.store import read_json_lines
+from sbp_bayes.training.checkpoint import TrainState, restore_checkpoint, save_checkpoint
+from sbp_bayes.training.metrics import MetricsLog
+from sbp_bayes.training.optimiser import OptimiserConfig, build_optimiser
+from sbp_bayes.training.schedule import learning_rate, validation_steps
+
+BEST, LAST, METRICS, CHECKPOINTS = "best", "last", "metrics.jsonl", "checkpoints"
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class BatchSource(Protocol):
+    """The data of a training."""
+
+    @property
+    def num_steps(self) -> int:
+        """Batches there are."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the whole sequence of batches."""
+        ...
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of `step` (0 … num_steps − 1), a function of `step` alone."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training reports.
+
+    Attributes:
+        history: the records of metrics.jsonl, in order. A step's record has `step` (steps done, from 1),
+            `tokens` (positions so far), `loss_nats_per_token`, `learning_rate`, `gradient_norm` (before
+            clipping) and `tokens_per_second`; a validation's has `step`, `tokens`,
+            `validation_nats_per_token` and `seconds`.
+        num_steps: steps done; fewer than the source's after an early stop.
+        tokens: positions seen, padding included.
+        loss_nats_per_token: training loss of the last step; None without steps.
+        best_step: steps done at the lowest validation loss; None without validation.
+        best_nats_per_token: that loss.
+        seconds: of training and validation, the attempts' lost tails left out.
+        num_threads: torch's threads, which float sums depend on.
+    """
+
+    history: list[dict[str, Any]]
+    num_steps: int
+    tokens: int
+    loss_nats_per_token: float | None
+    best_step: int | None
+    best_nats_per_token: float | None
+    seconds: float
+    num_threads: int
+
+
+def train(
+    model: M,
+    source: BatchSource,
+    *,
+    optimiser: OptimiserConfig,
+    directory: Path,
+    save_weights: Callable[[M, Path], None],
+    validate: Callable[[M], LossTotals] | None = None,
+    num_validations: int = 20,
+    patience: int | None = None,
+    checkpoint_seconds: float = 60.0,
+    description: str = "training",
+    tick: Callable[[], None] = lambda: None,
+) -> TrainResult:
+    """Train `model` in place on the mean loss over each batch's targets, from where `directory` stands.
+
+    A training killed at any moment and called again with the same arguments (the model as it was at the
+    start) ends with the same bits on a CPU: weights, history, and metrics.jsonl but for its times.
+    `directory` receives `best/` (lowest validation loss), `last/`, metrics.jsonl and checkpoints/.
+
+    Args:
+        model: has `loss_sum(batch) -> (summed loss in nats, number of targets)` and no randomness.
+        source: the batches, one a step.
+        optimiser: AdamW and its schedule over the source's steps.
+        directory: the training's own folder.
+        save_weights: writes a model's weights to a folder.
+        validate: total loss on held-out text; called without gradients, in evaluation mode.
+        num_validations: validations after the first one, which precedes the first step.
+        patience: stop after this many validations in a row without a new lowest loss.
+        checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
+        description: shown with the progress.
+        tick: called after each checkpoint.
+
+    Raises:
+        TrainingError: a loss or gradient that is not finite, or a batch without targets; names the
+            step. The last checkpoint stays.
+        CheckpointError: checkpoints that are damaged or belong to another training.
+        StoreError: the disk is full, or the folder cannot be written.
+    """
+    require(num_validations >= 0, "num_validations", num_validations, "0 or more")
+    require(patience is None or patience > 0, "patience", patience, "a positive number or none")
+    training = _Training(
+        model,
+        source,
+        config=optimiser,
+        directory=directory,
+        save_weights=save_weights,
+        validate=validate,
+        num_validations=num_validations if validate else 0,
+        patience=patience,
+    )
+    return training.run(checkpoint_seconds, description, tick)
+
+
+class _Training(Generic[M]):
+    """A training in progress: the model, AdamW, the state that checkpoints keep, and the log."""
+
+    def __init__(
+        self,
+        model: M,
+        source: BatchSource,
+        *,
+        config: OptimiserConfig,
+        directory: Path,
+        save_weights: Callable[[M, Path], None],
+        validate: Callable[[M], LossTotals] | None,
+        num_validations: int,
+        patience: int | None,
+    ) -> None:
+        self.model, self.source, self.config = model, source, config
+        self.directory, self.save_weights, self.validate = directory, save_weights, validate
+        self.patience = math.inf if patience is None else patience
+        self.validated_steps = validation_steps(source.num_steps, num_validations)
+        self.adamw = build_optimiser(model, config)
+        shapes = {name: [str(p.dtype), *p.shape] for name, p in model.named_parameters()}
+        plan = fingerprint(shapes, source.fingerprint, source.num_steps, config, num_validations, patience)
+        restored = restore_checkpoint(directory / CHECKPOINTS, plan, model, self.adamw)
+        self.is_fresh = restored is None
+        self.state = restored or TrainState(plan=plan, num_threads=torch.get_num_threads())
+        self.metrics = MetricsLog(directory / METRICS, self.state.metrics_bytes)
+
+    @property
+    def is_finished(self) -> bool:
+        exhausted = self.state.step >= self.source.num_steps
+        return exhausted or self.state.validations_since_best >= self.patience
+
+    def run(self, checkpoint_seconds: float, description: str, tick: Callable[[], None]) -> TrainResult:
+        started = saved = time.monotonic()
+        seconds_before = self.state.seconds
+        with (
+            _threads(self.state.num_threads),
+            self.metrics,
+            progress(description, self.source.num_steps, "steps") as advance,
+        ):
+            self.model.train()
+            advance(self.state.step)
+            if self.is_fresh:
+                self.validate_if_due()
+            while not self.is_finished:
+                self.step()
+                self.validate_if_due()
+                advance(1)
+                if self.is_finished or time.monotonic() - saved >= checkpoint_seconds:
+                    self.state.seconds = seconds_before + time.monotonic() - started
+                    self.state.metrics_bytes = self.metrics.flush()
+                    save_checkpoint(self.directory / CHECKPOINTS, self.state, self.model, self.adamw)
+                    saved = time.monotonic()
+                    tick()
+        self.save_weights(self.model, self.directory / LAST)
+        return self.result()
+
+    def step(self) -> None:
+        """Do one step and log it."""
+        started, state = time.perf_counter(), self.state
+        batch = _to_device(self.source.batch(state.step), next(self.model.parameters()).device)
+        self.adamw.zero_grad(set_to_none=True)
+        loss_sum, num_targets = self.model.loss_sum(batch)  # type: ignore[operator]
+        if num_targets == 0:
+            raise TrainingError(f"step {state.step + 1}: the batch has no target")
+        loss = loss_sum / num_targets
+        state.loss_nats_per_token = _finite(loss.item(), "loss", state.step + 1)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        gradient_norm = _finite(norm.item(), "gradient norm", state.step + 1)
+        rate = learning_rate(state.step, self.source.num_steps, self.config)
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+        self.adamw.step()
+        state.step += 1
+        state.tokens += batch.num_tokens
+        self.metrics.append(
+            {
+                "step": state.step,
+                "tokens": state.tokens,
+                "loss_nats_per_token": state.loss_nats_per_token,
+                "learning_rate": rate,
+                "gradient_norm": gradient_norm,
+                "tokens_per_second": batch.num_tokens / (time.perf_counter() - started),
+            }
+        )
+
+    def validate_if_due(self) -> None:
+        """Validate after a step that the plan names, log it, and keep the weights if they are the best."""
+        if self.validate is None or self.state.step not in self.validated_steps:
+            return
+        started, state = time.perf_counter(), self.state
+        self.model.eval()
+        with torch.no_grad():
+            loss = _finite(self.validate(self.model).nats_per_token, "validation loss", state.step)
+        self.model.train()
+        self.metrics.append(
+            {
+                "step": state.step,
+                "tokens": state.tokens,
+                "validation_nats_per_token": loss,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        state.validations_since_best += 1
+        if state.best_nats_per_token is None or loss < state.best_nats_per_token:
+            state.best_step, state.best_nats_per_token, state.validations_since_best = state.step, loss, 0
+            self.save_weights(self.model, self.directory / BEST)
+
+    def result(self) -> TrainResult:
+        return TrainResult(
+            history=read_json_lines(self.directory / METRICS),
+            num_steps=self.state.step,
+            tokens=self.state.tokens,
+            loss_nats_per_token=self.state.loss_nats_per_token,
+            best_step=self.state.best_step,
+            best_nats_per_token=self.state.best_nats_per_token,
+            seconds=self.state.seconds,
+            num_threads=self.state.num_threads,
+        )
+
+
+def _finite(value: float, name: str, step: int) -> float:
+    if not math.isfinite(value):
+        raise TrainingError(f"step {step}: the {name} is {value}")
+    return value
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return Batch(batch.inputs.to(device), batch.targets.to(device), batch.segments.to(device))
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Hold torch at `number` threads: a resumed training keeps those it began with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

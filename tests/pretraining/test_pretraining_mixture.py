@@ -1,0 +1,139 @@
+"""The mixture: exact shares in every prefix, no synthetic row twice, a share of 0 is the baseline."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sbp_bayes.base.errors import ConfigError, CorpusError
+from sbp_bayes.pretraining import Mixture, embedding_flops, generation_flops, steps_of_budget, training_flops
+
+SYNTHETIC = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class CountingStream:
+    """A stream whose row r is the number r (plus `first`) throughout."""
+
+    num_tokens: int = 1000
+    context_length: int = 4
+    first: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return repr(self)
+
+    @property
+    def rows_per_epoch(self) -> int:
+        return self.num_tokens // self.context_length
+
+    def epoch_of(self, row: int) -> float:
+        return row * self.context_length / self.num_tokens
+
+    def row(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inputs = np.full(self.context_length, self.first + row)
+        return inputs, inputs + 1, np.zeros_like(inputs)
+
+
+def mixture_of(share: float, num_steps: int, rows: int, **synthetic: int) -> Mixture:
+    stream = CountingStream(**({"num_tokens": 4 * num_steps * rows + 4, "first": SYNTHETIC} | synthetic))
+    return Mixture(CountingStream(), stream, synthetic_share=share, num_steps=num_steps, rows_per_batch=rows)
+
+
+@given(share=st.floats(0, 1), num_steps=st.integers(1, 60), rows=st.integers(1, 12))
+def test_every_prefix_has_the_share_and_no_row_is_skipped_or_repeated(share, num_steps, rows) -> None:
+    mixture = mixture_of(share, num_steps, rows)
+    seen: dict[bool, list[int]] = {False: [], True: []}
+    for step in range(num_steps):
+        batch = mixture.batch(step)
+        assert batch.inputs.shape == batch.targets.shape == batch.segments.shape == (rows, 4)
+        assert torch.equal(batch.targets, batch.inputs + 1)
+        for number in batch.inputs[:, 0].tolist():
+            seen[number >= SYNTHETIC].append(number)
+        assert abs(len(seen[True]) - share * (step + 1) * rows) <= 1
+        tokens = {"real": 4 * len(seen[False]), "synthetic": 4 * len(seen[True])}
+        assert mixture.tokens_by_source(step + 1) == tokens
+        epochs = {
+            "real": tokens["real"] / 1000,
+            "synthetic": tokens["synthetic"] / (4 * num_steps * rows + 4),
+        }
+        assert mixture.epochs_by_source(step + 1) == epochs
+    assert seen[False] == list(range(len(seen[False])))
+    assert seen[True] == list(range(SYNTHETIC, SYNTHETIC + len(seen[True])))
+    assert len(seen[True]) == round(share * num_steps * rows)
+
+
+def test_a_share_of_zero_is_the_baseline() -> None:
+    baseline = Mixture(CountingStream(), synthetic_share=0.0, num_steps=7, rows_per_batch=3)
+    mixture = mixture_of(0.0, 7, 3)
+    assert mixture.fingerprint == baseline.fingerprint
+    for step in range(7):
+        expected = torch.arange(3 * step, 3 * step + 3)[:, None].expand(3, 4)
+        assert torch.equal(mixture.batch(step).inputs, expected)
+        assert torch.equal(baseline.batch(step).inputs, expected)
+
+
+def test_fingerprint_follows_all_that_changes_the_batches() -> None:
+    first = mixture_of(0.5, 8, 4)
+    mixtures = [
+        first,
+        mixture_of(0.25, 8, 4),
+        mixture_of(0.5, 4, 8),
+        mixture_of(0.5, 8, 4, num_tokens=800),
+        Mixture(CountingStream(first=7), first.synthetic, synthetic_share=0.5, num_steps=8, rows_per_batch=4),
+    ]
+    assert len({mixture.fingerprint for mixture in mixtures}) == len(mixtures)
+    assert mixture_of(0.5, 8, 4).fingerprint == first.fingerprint
+
+
+def test_synthetic_text_is_never_repeated() -> None:
+    assert mixture_of(0.5, 10, 4, num_tokens=80).num_synthetic_rows == 20
+    with pytest.raises(CorpusError, match="holds 79 tokens, but the mixture needs 80 and repeats none"):
+        mixture_of(0.5, 10, 4, num_tokens=79)
+
+
+def test_no_steps_have_no_rows() -> None:
+    mixture = mixture_of(0.5, 0, 4)
+    assert mixture.tokens_by_source(0) == {"real": 0, "synthetic": 0}
+
+
+def test_a_share_needs_a_synthetic_corpus() -> None:
+    with pytest.raises(ConfigError, match=r"synthetic_share = 0\.1 needs a synthetic corpus"):
+        Mixture(CountingStream(), None, synthetic_share=0.1, num_steps=1, rows_per_batch=1)
+
+
+def test_streams_of_two_context_lengths_are_refused() -> None:
+    with pytest.raises(ConfigError, match="context_length = 5 of the synthetic stream differs"):
+        mixture_of(0.5, 2, 2, context_length=5)
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "rows", "key"),
+    [(-0.1, 1, 1, "synthetic_share"), (1.1, 1, 1, "synthetic_share"), (0.0, -1, 1, "num_steps"),
+     (0.0, 1, 0, "rows_per_batch")],
+)  # fmt: skip
+def test_values_out_of_range_are_named(share, steps, rows, key) -> None:
+    with pytest.raises(ConfigError, match=f"^{key} = "):
+        Mixture(
+            CountingStream(), CountingStream(), synthetic_share=share, num_steps=steps, rows_per_batch=rows
+        )
+
+
+@given(budget=st.integers(1, 10**12), rows=st.integers(1, 100), length=st.integers(1, 1000))
+def test_steps_are_the_most_that_fit_the_budget(budget, rows, length) -> None:
+    if budget < rows * length:
+        with pytest.raises(ConfigError, match="is less than one step"):
+            steps_of_budget(budget, rows, length)
+    else:
+        steps = steps_of_budget(budget, rows, length)
+        assert steps * rows * length <= budget < (steps + 1) * rows * length
+
+
+def test_flops_of_the_ledger() -> None:
+    """A 3B model over 200B tokens costs 3.6e21 by 6NT; the rest is a third of that per token."""
+    assert training_flops(3_000_000_000, 200_000_000_000) == 3_600_000_000_000_000_000_000
+    assert generation_flops(7, 100, 300) == 2 * 7 * 400
+    assert embedding_flops(7, 400) == generation_flops(7, 100, 300)
