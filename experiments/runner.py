@@ -1,0 +1,66 @@
+"""Sacred at the door: settings in, one observed run, one line on stderr for a user's mistake."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+with warnings.catch_warnings():
+    # Sacred 0.8.7 imports pkg_resources; our pin of setuptools keeps it there.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+    from sacred import SETTINGS, Experiment
+    from sacred.observers import FileStorageObserver
+    from sacred.utils import SacredError
+
+from sbp_bayes.base.config import encode
+from sbp_bayes.base.errors import SbpError
+
+RUNS = Path("runs")
+WORK = Path("work")
+
+
+def make_experiment(name: str, configs: Mapping[str, Any], default: str) -> Experiment:
+    """Build a Sacred experiment whose named configurations are the dataclasses in `configs`.
+
+    Runs are recorded under `runs/` by a FileStorageObserver, on rank 0 alone. Output isn't captured:
+    progress bars would fill the record. Git isn't asked: Sacred would store a remote's credentials.
+    """
+    SETTINGS.CAPTURE_MODE = "no"
+    SETTINGS.CONFIG.READ_ONLY_CONFIG = False
+    experiment = Experiment(name, base_dir=".", save_git_info=False)
+    experiment.add_config(encode(configs[default]))
+    for config_name, config in configs.items():
+        experiment.add_named_config(config_name, encode(config))
+    if os.environ.get("RANK", "0") == "0":
+        experiment.observers.append(FileStorageObserver(RUNS))
+    experiment.logger = logging.getLogger(name)
+    experiment.logger.setLevel(logging.CRITICAL)  # failures are told once, by `run_command_line`
+    return experiment
+
+
+def run_command_line(experiment: Experiment, arguments: list[str]) -> int:
+    """Run Sacred's own command line; return 0, 2 after a user's mistake, or 130 after an interrupt."""
+    program = f"python -m experiments.{experiment.path}"
+    try:
+        # Sacred prints tracebacks of its own unless it is told to raise.
+        experiment.run_commandline([program, *arguments, "--debug"])
+    except (SbpError, SacredError, MemoryError) as error:
+        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_folder(experiment: Experiment) -> Path | None:
+    """Return the current run's folder under `runs/`; None where this process doesn't observe it."""
+    folders = [o.dir for o in experiment.observers if isinstance(o, FileStorageObserver) and o.dir]
+    return Path(folders[0]) if folders else None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

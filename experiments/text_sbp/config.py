@@ -1,0 +1,142 @@
+"""Settings of the experiment, and the three named ones: smoke, demo and laptop."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.corpus import CorpusConfig
+from sbp_bayes.lm import PRESETS, LMConfig
+from sbp_bayes.pairing import PairConfig
+from sbp_bayes.pipeline import SbpConfig
+from sbp_bayes.pretraining import PretrainConfig, synthetic_tokens_needed
+from sbp_bayes.synthesis import ScreenConfig, SynthesisConfig
+from sbp_bayes.synthesizer import TuneConfig
+from sbp_bayes.training import OptimiserConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextSbpConfig:
+    """What determines a compute-matched comparison on text.
+
+    Attributes:
+        corpus: the documents and their tokenizer.
+        model: one shape for all arms and for the synthesizer.
+        unique_tokens: size of D_unique, the real text that baseline and SBP have.
+        repetitions: budget of every arm over `unique_tokens` (20 in the paper).
+        oracle_multiple: unique tokens of the oracle over `unique_tokens` (20 in the paper's 3B run).
+        synthetic_share: synthetic part of the SBP arm's budget (0.375 in the paper's 3B run).
+        optimiser, rows_per_batch, num_validations: of every arm's pretraining.
+        pairs: how documents of D_unique are paired.
+        tune: how the synthesizer is tuned; its `max_document_tokens` holds for synthesis too.
+        slots, shard_size: of synthesis; they change its speed alone.
+        screen: which samples are kept.
+        num_resamples: of the bootstrap over test documents.
+        seeds: each draws D_unique, the weights, the order of the data and the samples anew.
+    """
+
+    corpus: CorpusConfig
+    model: LMConfig
+    unique_tokens: int
+    repetitions: float = 20.0
+    oracle_multiple: float = 20.0
+    synthetic_share: float = 0.375
+    optimiser: OptimiserConfig
+    rows_per_batch: int = 16
+    num_validations: int = 20
+    pairs: PairConfig
+    tune: TuneConfig
+    slots: int = 128
+    shard_size: int = 1024
+    screen: ScreenConfig
+    num_resamples: int = 2000
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        require(self.unique_tokens > 0, "unique_tokens", self.unique_tokens, "a positive number")
+        require(self.repetitions > 0, "repetitions", self.repetitions, "a positive number")
+        require(self.oracle_multiple > 1, "oracle_multiple", self.oracle_multiple, "more than 1")
+        require(len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "one or more, all different")
+        if self.model.vocab_size != self.corpus.vocab_size:
+            raise ConfigError(
+                f"model.vocab_size = {self.model.vocab_size} differs from "
+                f"corpus.vocab_size = {self.corpus.vocab_size}"
+            )
+
+    @property
+    def oracle_tokens(self) -> int:
+        """Unique tokens of the oracle's documents."""
+        return round(self.unique_tokens * self.oracle_multiple)
+
+    def pretrain(self, seed: int) -> PretrainConfig:
+        """Settings of the baseline's and the oracle's pretraining."""
+        return PretrainConfig(
+            model=self.model,
+            optimiser=self.optimiser,
+            budget_tokens=round(self.unique_tokens * self.repetitions),
+            rows_per_batch=self.rows_per_batch,
+            num_validations=self.num_validations,
+            seed=seed,
+        )
+
+    def algorithm(self, seed: int) -> SbpConfig:
+        """Settings of Algorithm 1 for one seed."""
+        baseline = self.pretrain(seed)
+        joint = dataclasses.replace(baseline, synthetic_share=self.synthetic_share)
+        return SbpConfig(
+            pretrain=baseline,
+            pairs=dataclasses.replace(self.pairs, seed=seed),
+            tune=dataclasses.replace(self.tune, seed=seed),
+            synthesis=SynthesisConfig(
+                num_tokens=synthetic_tokens_needed(joint),
+                max_document_tokens=self.tune.max_document_tokens,
+                slots=self.slots,
+                shard_size=self.shard_size,
+                seed=seed,
+                screen=self.screen,
+            ),
+            synthetic_share=self.synthetic_share,
+        )
+
+
+PACKAGED = ("packaged:wikipedia", "packaged:factbook", "packaged:cookbook")
+
+CONFIGS: Mapping[str, TextSbpConfig] = {
+    "smoke": TextSbpConfig(
+        corpus=CorpusConfig(paths=("packaged:cookbook",), vocab_size=512, limit_documents=600),
+        model=PRESETS["smoke"],
+        unique_tokens=8_000,
+        repetitions=8.0,
+        oracle_multiple=8.0,
+        optimiser=OptimiserConfig(peak_lr=1e-2),
+        rows_per_batch=16,
+        num_validations=4,
+        pairs=PairConfig(alpha=0.1, dimension=16),
+        tune=TuneConfig(max_document_tokens=64, num_epochs=1.0, num_validations=2),
+        screen=ScreenConfig(),
+        shard_size=128,
+        num_resamples=200,
+    ),
+    "demo": TextSbpConfig(
+        corpus=CorpusConfig(paths=PACKAGED, vocab_size=PRESETS["demo"].vocab_size),
+        model=PRESETS["demo"],
+        unique_tokens=240_000,
+        optimiser=OptimiserConfig(peak_lr=1e-2),
+        pairs=PairConfig(),
+        tune=TuneConfig(max_document_tokens=256),
+        screen=ScreenConfig(),
+    ),
+    "laptop": TextSbpConfig(
+        corpus=CorpusConfig(
+            paths=(*PACKAGED, "packaged:docstrings"), vocab_size=PRESETS["laptop"].vocab_size
+        ),
+        model=PRESETS["laptop"],
+        unique_tokens=400_000,
+        optimiser=OptimiserConfig(peak_lr=1e-2),
+        pairs=PairConfig(),
+        tune=TuneConfig(max_document_tokens=256),
+        screen=ScreenConfig(),
+        seeds=(0, 1, 2),
+    ),
+}
+"""The named configurations; README has what each takes and what it found."""

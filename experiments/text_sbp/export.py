@@ -1,0 +1,46 @@
+"""From a run to the tables that are committed: numbers only, none of the text that a run may not publish."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sbp_bayes.base.store import write_json
+from sbp_bayes.results import ResultRow, write_results
+
+DYNAMICS = ("schema_version", "config_name", "seeds", "budget", "dynamics")
+COMPARISON = (
+    "schema_version",
+    "config_name",
+    "config_fingerprint",
+    "code_version",
+    "seeds",
+    "arms",
+    "share_of_oracle_gain",
+)
+NAMES = ("config_name", "config_fingerprint", "code_version", "arm", "checkpoint")
+"""The only keys whose text is kept: names that the code gave."""
+
+
+def export_results(report: Mapping[str, Any], rows: Iterable[ResultRow], directory: Path) -> None:
+    """Write results.jsonl, dynamics.json and comparison.json, from which `paper_figures` draws.
+
+    Args:
+        report: of the run.
+        rows: of the run.
+        directory: experiments/results/text_sbp/<configuration>.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    write_json(directory / "dynamics.json", _numbers({key: report[key] for key in DYNAMICS}))
+    write_json(directory / "comparison.json", _numbers({key: report[key] for key in COMPARISON}))
+    write_results(directory / "results.jsonl", rows)
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {name: _numbers(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if not isinstance(item, str) or name in NAMES}
+    if isinstance(value, list | tuple):
+        return [_numbers(item) for item in value if not isinstance(item, str)]
+    return value

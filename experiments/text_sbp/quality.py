@@ -1,0 +1,77 @@
+"""How good the synthetic text is, beside real text by the same measures: a stage of the experiment."""
+
+import dataclasses
+
+import numpy as np
+
+from experiments.text_sbp.config import TextSbpConfig
+from sbp_bayes.base.config import encode
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.evaluation import document_quality, pair_quality, pair_similarity
+from sbp_bayes.lm import load_model
+from sbp_bayes.pairing import PairSet, fit_embedder
+from sbp_bayes.pipeline import SbpStages
+
+COMPARED = 2000
+"""Pairs whose similarity is measured."""
+
+
+def measure_quality(
+    config: TextSbpConfig, seed: int, unique: Corpus, stages: SbpStages, work: Workspace
+) -> Manifest:
+    """Measure the synthetic corpus of one seed, and the real pairs that taught the synthesizer.
+
+    The manifest's counts are "synthetic" and "real", each with documents, copying and similarity.
+    """
+    inputs = {name: getattr(stages, name).fingerprint for name in ("baseline", "pairs", "synthesis")}
+    settings = {"pairs": encode(config.pairs), "screen": encode(config.screen), "seed": seed}
+    plan = plan_stage("quality", settings, inputs, ("evaluation", "pairing", "corpus"))
+
+    def measure(folder: StageFolder) -> Outcome:
+        synthetic = Corpus.load(stages.synthesis.directory / "corpus")
+        seeds = np.array([metadata["seed_index"] for metadata in synthetic.metadata], np.int64)
+        pairs = PairSet.load(stages.pairs.directory / "train")
+        model = load_model(stages.baseline.directory / "best")
+        embedder = fit_embedder(config.pairs, unique, model)
+        rule = config.screen.repetition
+        real_second = unique.select(pairs.second)
+        vectors = embedder.embed(unique)
+        compared = [_sample(len(synthetic), seed), _sample(len(pairs), seed)]
+        sampled = synthetic.select(compared[0])
+        return Outcome(
+            counts={
+                "synthetic": {
+                    "documents": encode(document_quality(synthetic, rule)),
+                    "copying": encode(pair_quality(synthetic, seeds, unique)),
+                    "similarity": _similarity(vectors[seeds[compared[0]]], embedder.embed(sampled), seed),
+                },
+                "real": {
+                    "documents": encode(document_quality(unique, rule)),
+                    "copying": encode(pair_quality(real_second, pairs.first, unique, own=pairs.second)),
+                    "similarity": _similarity(
+                        vectors[pairs.first[compared[1]]], vectors[pairs.second[compared[1]]], seed
+                    ),
+                },
+            }
+        )
+
+    return run_stage(plan, work, measure)
+
+
+def _sample(size: int, seed: int) -> np.ndarray:
+    order = numpy_generator(seed, "compared").permutation(size)
+    return np.sort(order[:COMPARED])
+
+
+def _similarity(first: np.ndarray, second: np.ndarray, seed: int) -> dict[str, float]:
+    """Mean cosine of (d1, d2) and of (another d1, d2), over pairs where both have a vector."""
+    known = np.any(first != 0, axis=1) & np.any(second != 0, axis=1)
+    similarity = pair_similarity(first[known], second[known], seed)
+    return {
+        "num_pairs": int(known.sum()),
+        "pairs_mean": float(similarity.pairs.mean()),
+        "random_mean": float(similarity.random.mean()),
+        "nearer_share": similarity.nearer_share,
+    }

@@ -1,0 +1,278 @@
+"""The report of a run as one HTML file: what was found, how it came about, and what it cost."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.text_sbp import page, plots
+from experiments.text_sbp.report_tables import data_tables, ledger_table, quality_table, settings
+from experiments.text_sbp.table import COLUMNS, Cell, comparison_table, headline, what_intervals_hold
+from paper_figures.numbers import count, percent, plain, signed
+from paper_figures.text_results import Interval, from_report
+from sbp_bayes.base.store import write_text
+
+MAX_CHARACTERS = 3000
+"""Shown of one document; the page says how much more there is."""
+
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write the report as one self-contained page, atomically; equal reports give equal bytes.
+
+    Args:
+        report: as `experiments.text_sbp.content.report_content` returns it.
+        path: of the HTML file.
+
+    Raises:
+        ResultError: a part of the comparison is missing.
+        StoreError: `path` cannot be written.
+    """
+    write_text(path, render(report))
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Return the report's HTML."""
+    parts = (
+        _summary,
+        _comparison,
+        _dynamics,
+        _similarity,
+        _syntheses,
+        _pairs,
+        _quality,
+        _data,
+        _ledger,
+        _how,
+    )
+    return page.page(f"SBP on text: {report['config_name']}", "\n".join(part(report) for part in parts))
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    comparison = from_report(report).comparison("best")
+    glance = [
+        ("SBP Δ, nats per token", _delta(comparison.deltas["sbp"])),
+        ("Oracle Δ, nats per token", _delta(comparison.deltas["oracle"])),
+        ("Share of the oracle’s gain", _share(comparison.share)),
+        (
+            "SBP’s operations over the baseline’s",
+            (f"{_cost_ratio(report):.2f}×", "the baseline run included"),
+        ),
+    ]
+    items = "".join(
+        f"<div><dt>{page.escaped(name)}</dt>"
+        f"<dd>{page.escaped(value)}<small>{page.escaped(detail)}</small></dd></div>"
+        for name, (value, detail) in glance
+    )
+    title = f"Synthetic Bootstrapped Pretraining on real text · {report['config_name']}"
+    sentences = page.paragraph(headline(report), "headline") + page.paragraph(_setting(report), "note")
+    return f'<header><h1>{page.escaped(title)}</h1>{sentences}<dl class="glance">{items}</dl></header>'
+
+
+def _setting(report: Mapping[str, Any]) -> str:
+    budget, model = report["budget"], report["model"]
+    return (
+        f"Every arm sees {count(budget['tokens'])} tokens with a model of {count(model['num_parameters'])} "
+        f"parameters ({model['parameters_per_unique_token']:.2f} for each of "
+        f"{count(report['corpus']['unique']['tokens'])} unique tokens). The baseline repeats its documents "
+        f"{budget['repetitions']:.3g} times; in SBP {percent(budget['synthetic_share'], 1)} of the tokens "
+        f"are synthetic; the oracle has {count(report['corpus']['oracle']['tokens'])} unique tokens. "
+        f"{what_intervals_hold(report)}"
+    )
+
+
+def _comparison(report: Mapping[str, Any]) -> str:
+    groups = comparison_table(report)
+    rows = []
+    for group in groups:
+        rows.append(page.group_row(group.title, len(COLUMNS)))
+        for name, *cells in group.rows:
+            labelled = zip(COLUMNS[1:], cells, strict=True)
+            rows.append(
+                page.html_row(page.escaped(name.value), (_td(label, cell) for label, cell in labelled))
+            )
+    verdicts = (page.paragraph(f"{_where(g.against)}: {' '.join(g.verdicts)}", "note") for g in groups)
+    return page.section(
+        "Comparison at equal tokens seen",
+        page.paragraph(
+            "Loss on the test documents, on which no choice was made. Δ is an arm's loss less the "
+            "baseline's, so below zero is better; brackets are 95% intervals, paired over documents."
+        ),
+        page.table(COLUMNS, rows, name="Comparison of the arms", kind="comparison"),
+        *verdicts,
+        page.figure(
+            plots.comparison_plot(report), "The same differences in nats per token, with their intervals."
+        ),
+    )
+
+
+def _dynamics(report: Mapping[str, Any]) -> str:
+    seeds = len(report["seeds"])
+    means = "One seed." if seeds == 1 else f"Bold: mean of {seeds} seeds; thin: each seed."
+    return page.section(
+        "Training dynamics",
+        page.figure(
+            plots.dynamics_plot(report),
+            f"Validation loss against tokens seen, all arms on one axis. {means} "
+            f"{percent(report['budget']['synthetic_share'], 1)} of SBP's tokens are synthetic, spread "
+            "evenly over its run. The ring marks the baseline's best validation point. A steep start may "
+            "lie above the frame.",
+        ),
+        page.figure(
+            plots.cost_plot(report),
+            "The same curves against all operations that an arm needs, a seed. SBP starts where the "
+            "baseline's pretraining, pairing, tuning and synthesis end: at equal operations the comparison "
+            "is another one.",
+            "beside",
+        ),
+    )
+
+
+def _similarity(report: Mapping[str, Any]) -> str:
+    pairs = report["pairs"]
+    rejected = "; ".join(
+        f"{reason.replace('_', ' ')} {number:,}" for reason, number in pairs["rejected"].items()
+    )
+    return page.section(
+        "Which documents are paired",
+        page.figure(
+            plots.similarity_plot(report["similarity"]),
+            f"Similarity of each document's {pairs['k']} nearest neighbours and of random pairs "
+            f"(embedder: {pairs['embedder']}). Pairs above α = {report['similarity']['alpha']:g} are kept.",
+            "beside",
+        ),
+        page.paragraph(
+            f"{pairs['count']:,} ordered pairs cover {pairs['documents_covered']:,} documents; their mean "
+            f"similarity is {pairs['mean_similarity']:.3f}. Dropped: {rejected}.{_labels(pairs)}"
+        ),
+        page.paragraph(_tuning(report["tuning"])),
+    )
+
+
+def _labels(pairs: Mapping[str, Any]) -> str:
+    """What the corpus's own labels, which pairing doesn't see, say of the pairs; empty without labels."""
+    if pairs["label_agreement"] is None:
+        return ""
+    random = percent(pairs["label_agreement_of_random_pairs"], 1)
+    agreement = percent(pairs["label_agreement"], 1)
+    return f" Both documents have the same label in {agreement} of pairs ({random} of random ones)."
+
+
+def _tuning(tuning: Mapping[str, Any]) -> str:
+    before, after = tuning["validation_nats_before_tuning"], tuning["validation_nats_d2_given_d1"]
+    return (
+        "On pairs of held-out documents, tuning takes the synthesizer's loss on d2 given d1 from "
+        f"{plain(before)} to {plain(after)} nats per token (step {tuning['best_step']:,})."
+    )
+
+
+def _syntheses(report: Mapping[str, Any]) -> str:
+    examples = report["examples"]
+    boxes = [_document("Real document", examples["document"])]
+    for numeral, synthesis in zip(("I", "II", "III", "IV"), examples["syntheses"], strict=False):
+        ending = "ended by itself" if synthesis["finished"] else "cut at the length limit"
+        boxes.append(
+            page.text_box(f"Synthesis {numeral}", ending, _shortened(synthesis["text"]), "synthetic")
+        )
+    return page.section(
+        "One document and what the synthesizer wrote from it",
+        page.paragraph(
+            "Drawn at random among the real documents, not chosen; sampled at temperature 1.", "note"
+        ),
+        f'<div class="texts three">{"".join(boxes)}</div>',
+    )
+
+
+def _pairs(report: Mapping[str, Any]) -> str:
+    shown = []
+    for number, pair in enumerate(report["sampled_pairs"], start=1):
+        boxes = _document("d1", pair["first"]) + _document("d2", pair["second"])
+        title = page.escaped(f"Pair {number}: similarity {pair['similarity']:.2f}")
+        shown.append(f'<h3>{title}</h3><div class="texts two">{boxes}</div>')
+    note = "Drawn at random from the pairs that the synthesizer was tuned on, not chosen."
+    return page.section("Pairs of related documents", page.paragraph(note, "note"), *shown)
+
+
+def _quality(report: Mapping[str, Any]) -> str:
+    return page.section(
+        "The synthetic text",
+        page.paragraph(
+            "Each measure is taken of real documents too, since real text repeats and quotes as well. "
+            "Copying is counted in tokens, from the seed document and from all of the unique real text."
+        ),
+        quality_table(report["quality"]),
+        page.figure(
+            plots.novelty_plot(report["quality"]),
+            "Share of n-grams that occur nowhere in the unique real text. Real documents are compared with "
+            "all others.",
+            "beside",
+        ),
+    )
+
+
+def _data(report: Mapping[str, Any]) -> str:
+    return page.section("Data and model", data_tables(report))
+
+
+def _ledger(report: Mapping[str, Any]) -> str:
+    seeds = len(report["seeds"])
+    summed = (
+        ""
+        if seeds == 1
+        else f" Stages are summed over the {seeds} seeds; “needs in all” is the mean of a seed."
+    )
+    return page.section(
+        "Compute ledger",
+        page.paragraph(
+            f"Equal tokens are not equal cost. SBP needs {_cost_ratio(report):.2f} times the baseline's "
+            "operations: it needs the baseline itself, pairs, tuning and synthesis before its own "
+            f"pretraining.{summed}"
+        ),
+        ledger_table(report),
+        page.paragraph(
+            "FLOPs: 6·N·T for training, 2·N·T for reading and sampling, N the parameters with the output "
+            "head, T the tokens. Seconds of a stage found finished are those of the run that did the work.",
+            "note",
+        ),
+    )
+
+
+def _how(report: Mapping[str, Any]) -> str:
+    return page.section("How this was run", settings(report))
+
+
+def _document(title: str, document: Mapping[str, Any]) -> str:
+    return page.text_box(title, document["id"], _shortened(document["text"]), "real")
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS]} … [{len(text) - MAX_CHARACTERS:,} more characters]"
+
+
+def _td(label: str, cell: Cell) -> str:
+    if not cell.value:
+        return "<td></td>"
+    interval = f"<small>{page.escaped(cell.interval)}</small>" if cell.interval else ""
+    return f'<td data-label="{page.escaped(label)}">{page.escaped(cell.value)}{interval}</td>'
+
+
+def _where(against: str) -> str:
+    return {"best": "Headline", "last": "As in the paper"}[against]
+
+
+def _delta(interval: Interval) -> tuple[str, str]:
+    detail = f"{signed(interval.low)} to {signed(interval.high)}"
+    if interval.includes_zero:
+        detail += ", not distinguishable from 0"
+    return signed(interval.value), detail
+
+
+def _share(share: Interval | None) -> tuple[str, str]:
+    if share is None:
+        return "undefined", "the oracle's own gain may be zero"
+    return percent(share.value), f"{percent(share.low)} to {percent(share.high)}"
+
+
+def _cost_ratio(report: Mapping[str, Any]) -> float:
+    results = from_report(report)
+    return results.arm("sbp", "last")["total_flops"] / results.arm("baseline", "last")["total_flops"]

@@ -1,0 +1,75 @@
+"""A model's loss on every document of a corpus."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sbp_bayes.base.config import fingerprint
+from sbp_bayes.base.progress import progress
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, plan_stage, run_stage
+from sbp_bayes.base.store import read_json
+from sbp_bayes.corpus import Corpus, Window, rows_of
+from sbp_bayes.evaluation.scores import DocumentScores
+from sbp_bayes.lm import Transformer, load_model, score_rows
+from sbp_bayes.lm.weights import CONFIG
+
+SCORES = "scores.npz"
+WINDOWS_TOGETHER = 256
+
+
+def score_corpus(model: Transformer, corpus: Corpus) -> DocumentScores:
+    """Return −log P(d) of each document, its EOS included, read in windows of the model's context.
+
+    Every token is scored once, given the earlier tokens of its own window.
+    """
+    # Windows of like length share a batch, so that little of it is padding.
+    windows = sorted(rows_of(corpus, model.config.context_length), key=lambda window: len(window.inputs))
+    loss_nats = np.zeros(len(corpus))
+    num_tokens = np.zeros(len(corpus), np.int64)
+    with progress("scoring", len(windows), "windows") as advance:
+        for start in range(0, len(windows), WINDOWS_TOGETHER):
+            group = windows[start : start + WINDOWS_TOGETHER]
+            nats, counts = score_rows(model, map(_row, group))
+            documents = [window.document for window in group]
+            np.add.at(loss_nats, documents, nats)
+            np.add.at(num_tokens, documents, counts)
+            advance(len(group))
+    return DocumentScores(
+        loss_nats=loss_nats,
+        num_tokens=num_tokens,
+        num_bytes=np.asarray(corpus.num_bytes),
+        corpus_fingerprint=corpus.fingerprint,
+    )
+
+
+def evaluate(model_dir: Path, corpus: Corpus, directory: Path) -> Manifest:
+    """Score `corpus` under the model in `model_dir` as a stage; the scores go to `scores.npz`.
+
+    Returns:
+        a manifest that counts documents, tokens and bytes, nats per token and bits per byte.
+
+    Raises:
+        CheckpointError: the model is missing or damaged.
+        StoreError: `directory` holds the output of another plan.
+    """
+    model = load_model(model_dir)
+    inputs = {"model": fingerprint(read_json(Path(model_dir) / CONFIG)), "corpus": corpus.fingerprint}
+    plan = plan_stage("evaluate", None, inputs, ("evaluation", "lm", "corpus"))
+
+    def work(folder: StageFolder) -> Outcome:
+        scores = score_corpus(model, corpus)
+        scores.save(folder.path / SCORES)
+        counts = {
+            "documents": len(corpus),
+            "tokens": scores.totals.num_tokens,
+            "bytes": int(scores.num_bytes.sum()),
+            "loss_nats_per_token": scores.nats_per_token,
+            "bits_per_byte": scores.bits_per_byte,
+        }
+        return Outcome(counts=counts, flops=model.config.flops_per_token / 3 * corpus.num_tokens)
+
+    return run_stage(plan, directory, work)
+
+
+def _row(window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return window.inputs, window.targets, np.zeros(len(window.inputs), np.int64)

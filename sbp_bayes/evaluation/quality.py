@@ -1,0 +1,189 @@
+"""Quality of synthetic text without a judge: repetition, duplicates, lengths, copying, and relatedness.
+
+Every measure is taken of real documents by the same functions, since none has a meaning of its own:
+real text repeats and quotes too.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from sbp_bayes.base.config import require
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.corpus import Corpus, deduplicate
+from sbp_bayes.corpus.repetition import RepetitionRule
+from sbp_bayes.evaluation.matching import MatchIndex
+
+LENGTH_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DocumentQuality:
+    """Measures of documents by themselves.
+
+    Attributes:
+        num_documents: documents measured.
+        repetition: share that `RepetitionRule` flags, the rule by which samples are screened; of a
+            screened corpus it is 0, and the rate before is in the synthesis's manifest.
+        exact_duplicates, near_duplicates: share whose text equals, or has a Jaccard similarity of word
+            5-grams of 0.8 or more with, an earlier document's (duplicate@num_documents: it grows with
+            their number, so compare equal numbers).
+        mean_tokens: mean length in tokens, EOS not counted.
+        token_quantiles: lengths at `LENGTH_QUANTILES`.
+        cut: share cut at a length limit.
+    """
+
+    num_documents: int
+    repetition: float
+    exact_duplicates: float
+    near_duplicates: float
+    mean_tokens: float
+    token_quantiles: tuple[float, ...]
+    cut: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairQuality:
+    """How much d2 copies, from its d1 and from any document of D_unique; n-grams are of tokens.
+
+    Attributes:
+        num_pairs: pairs measured.
+        coverage: mean over pairs of the share of d2's tokens within fragments shared with d1
+            (Grusky et al. 2018, equation 2; fragments by their greedy procedure, figure 3).
+        density: mean over pairs of Σ |fragment|² / |d2| (their equation 3), in tokens.
+        copied_from_first: share of d2 with `copy_length` or more tokens in a row from d1.
+        copied_from_any: the same from any document.
+        contained_in_first: share of d2's n-grams of `copy_length` tokens, pooled, that are in d1.
+        contained_in_any: the same for any document.
+        longest_from_first: longest match of d2 with d1 at the quantiles 0.5, 0.95 and 1, in tokens.
+        novel_ngrams: share of d2's n-grams, pooled, that are in no document, for n = 1, 2, ….
+    """
+
+    num_pairs: int
+    coverage: float
+    density: float
+    copied_from_first: float
+    copied_from_any: float
+    contained_in_first: float
+    contained_in_any: float
+    longest_from_first: tuple[float, ...]
+    novel_ngrams: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairSimilarity:
+    """Cosine similarity of d2 to its d1 and to the d1 of another pair.
+
+    Attributes:
+        pairs: of (d1, d2), float64 (P,).
+        random: of (d1 of another pair, d2), float64 (P,).
+    """
+
+    pairs: np.ndarray
+    random: np.ndarray
+
+    @property
+    def nearer_share(self) -> float:
+        """Share of d2 that are nearer to their d1 than to the other one; 0.5 where unrelated."""
+        return float((self.pairs > self.random).mean() + (self.pairs == self.random).mean() / 2)
+
+
+def document_quality(corpus: Corpus, rule: RepetitionRule) -> DocumentQuality:
+    """Measure repetition, duplicates and lengths of the documents of `corpus` (one or more)."""
+    lengths = corpus.lengths
+    _, duplicates = deduplicate(corpus.texts)
+    return DocumentQuality(
+        num_documents=len(corpus),
+        repetition=float(rule.flags(corpus.tokens, corpus.offsets).mean()),
+        exact_duplicates=duplicates.exact_rate,
+        near_duplicates=duplicates.near_rate,
+        mean_tokens=float(lengths.mean()),
+        token_quantiles=tuple(np.quantile(lengths, LENGTH_QUANTILES).tolist()),
+        cut=float(1 - corpus.complete.mean()),
+    )
+
+
+def pair_quality(
+    second: Corpus,
+    first: np.ndarray,
+    references: Corpus,
+    *,
+    own: np.ndarray | None = None,
+    copy_length: int = 13,
+    max_ngram: int = 13,
+) -> PairQuality:
+    """Measure how much the documents `second` copy; exact, about 3 µs a token.
+
+    Args:
+        second: the documents d2 of P pairs, synthetic or real.
+        first: index of each d1 in `references`, int64 (P,).
+        references: D_unique, all documents that the synthesizer could have seen.
+        own: index of each d2 itself in `references`, int64 (P,), where d2 is real: it is no source.
+        copy_length: tokens in a row that count as copied.
+        max_ngram: longest n-gram whose novelty is reported.
+    """
+    require(len(second) > 0, "pairs", len(second), "one pair or more")
+    index = MatchIndex(references, second)
+    in_first, in_any = index.in_own(first), index.in_any(except_own=own)
+    coverage, density = _extractive_fragments(in_first, second.offsets)
+    longest = _document_maximum(in_first, second.offsets)
+    return PairQuality(
+        num_pairs=len(second),
+        coverage=float(coverage.mean()),
+        density=float(density.mean()),
+        copied_from_first=float((longest >= copy_length).mean()),
+        copied_from_any=float((_document_maximum(in_any, second.offsets) >= copy_length).mean()),
+        contained_in_first=1 - _novel_share(in_first, second.offsets, copy_length),
+        contained_in_any=1 - _novel_share(in_any, second.offsets, copy_length),
+        longest_from_first=tuple(np.quantile(longest, (0.5, 0.95, 1.0)).tolist()),
+        novel_ngrams=tuple(_novel_share(in_any, second.offsets, n) for n in range(1, max_ngram + 1)),
+    )
+
+
+def pair_similarity(first: np.ndarray, second: np.ndarray, seed: int) -> PairSimilarity:
+    """Compare the similarity of pairs with that of random pairs.
+
+    Args:
+        first, second: vectors of d1 and d2 of P pairs, two or more, (P, D).
+        seed: of the random pairs: each d2 meets the d1 of one other pair.
+    """
+    require(len(first) > 1, "pairs", len(first), "two pairs or more")
+    first_PD, second_PD = (
+        vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (first, second)
+    )
+    cycle = numpy_generator(seed, "random pairs").permutation(len(first))
+    other = np.empty_like(cycle)
+    other[cycle] = np.roll(cycle, 1)
+    return PairSimilarity(
+        pairs=np.einsum("pd,pd->p", first_PD, second_PD),
+        random=np.einsum("pd,pd->p", first_PD[other], second_PD),
+    )
+
+
+def _extractive_fragments(matches: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return coverage and density, each float64 (P,): walk d2 from its start, by whole fragments."""
+    lengths = matches.tolist()
+    covered, squares = np.zeros(len(offsets) - 1), np.zeros(len(offsets) - 1)
+    for document, (start, end) in enumerate(itertools.pairwise(offsets.tolist())):
+        position = start
+        while position < end:
+            length = lengths[position]
+            covered[document] += length
+            squares[document] += length * length
+            position += length or 1
+    tokens = np.maximum(np.diff(offsets), 1)
+    return covered / tokens, squares / tokens
+
+
+def _document_maximum(matches: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    longest = np.zeros(len(offsets) - 1, np.int64)
+    np.maximum.at(longest, np.repeat(np.arange(len(longest)), np.diff(offsets)), matches)
+    return longest
+
+
+def _novel_share(matches: np.ndarray, offsets: np.ndarray, ngram: int) -> float:
+    """Share of all documents' n-grams that match nowhere; 1 where there are none, as nothing is copied."""
+    document_end = np.repeat(offsets[1:], np.diff(offsets))
+    whole = np.arange(len(matches)) + ngram <= document_end
+    return float((matches[whole] < ngram).mean()) if whole.any() else 1.0

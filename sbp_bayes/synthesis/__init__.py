@@ -1,0 +1,18 @@
+"""Step 3 of SBP: sampling the synthetic corpus, d2 ~ p_θ(· | d1), screened and resumable."""
+
+from sbp_bayes.synthesis.generate import CORPUS, SynthesisConfig, synthesize
+from sbp_bayes.synthesis.screen import REASONS, Screen, ScreenConfig
+from sbp_bayes.synthesis.seeds import seed_document, stream_seed
+from sbp_bayes.synthesis.shards import Shard
+
+__all__ = [
+    "CORPUS",
+    "REASONS",
+    "Screen",
+    "ScreenConfig",
+    "Shard",
+    "SynthesisConfig",
+    "seed_document",
+    "stream_seed",
+    "synthesize",
+]

@@ -1,0 +1,311 @@
+"""The report: its table by a second road, honest words, a page that is whole, safe and always the same."""
+
+import copy
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments.text_sbp.export import export_results
+from experiments.text_sbp.plots import operations_curve
+from experiments.text_sbp.report import MAX_CHARACTERS, render, write_report
+from experiments.text_sbp.table import comparison_table, headline, print_table, what_intervals_hold
+from paper_figures.text_results import from_report, read_committed
+from sbp_bayes.base.errors import StoreError
+from sbp_bayes.results import ResultRow, read_results
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = json.loads((ROOT / "tests" / "figures" / "sample_report.json").read_text(encoding="utf-8"))
+VOID = {"meta", "br", "hr", "img", "link"}
+
+
+@pytest.fixture
+def report():
+    return copy.deepcopy(SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def html():
+    return render(SAMPLE)
+
+
+class Page(HTMLParser):
+    """Tags in order, identifiers, references, and the text of each `pre`."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.ids, self.references, self.attributes, self.pre = [], [], [], [], []
+        self.tags, self.text = [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "xlink:href", "src"):
+                self.references.append(value)
+            self.references += re.findall(r"url\(([^)]*)\)", value or "")
+        if tag == "pre":
+            self.pre.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if "pre" in self.open:
+            self.pre[-1] += data
+
+
+def set_delta(report, arm, value, low, high):
+    for row in report["arms"]:
+        if row["arm"] == arm:
+            row["delta_vs_baseline_best"] = {"value": value, "low": low, "high": high}
+
+
+def printed(report, width=80):
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    print_table(report, console)
+    return console.file.getvalue()
+
+
+def test_table_in_other_units_agrees_with_the_losses(report):
+    best, last = comparison_table(report)
+    nats, perplexity, bits = best.rows
+    assert [cell.value for cell in nats] == ["nats/token", "3.441", "−0.120", "−0.363", "33%"]
+    assert perplexity[1].value == f"{math.exp(3.441):.2f}"
+    assert perplexity[2].value == f"−{math.exp(3.441) - math.exp(3.321):.2f}"
+    rows = {(row["arm"], row["checkpoint"]): row for row in report["arms"]}
+    bits_of = {arm: rows[arm, "best_validation"]["bits_per_byte"] for arm in ("baseline", "sbp", "oracle")}
+    assert bits[1].value == f"{bits_of['baseline']:.3f}"
+    assert float(bits[2].value.replace("−", "-")) == pytest.approx(
+        bits_of["sbp"] - bits_of["baseline"], abs=2e-3
+    )
+    assert last.rows[0][2].value == "−0.155"
+    assert (best.against, last.against) == ("best", "last")
+
+
+def test_every_number_has_an_interval_around_it(report):
+    for group in comparison_table(report):
+        for row in group.rows:
+            for cell in row[1:]:
+                if cell.value:
+                    numbers = re.findall(r"[+-]?[\d.]+", (cell.interval + cell.value).replace("−", "-"))
+                    low, high, value = map(float, numbers)
+                    assert low <= value <= high
+
+
+@pytest.mark.parametrize(
+    ("delta", "words", "never"),
+    [
+        ((-0.12, -0.13, -0.11), ["0.120 nats per token lower", "0.110 to 0.130", "33%"], ["not disting"]),
+        ((0.12, 0.11, 0.13), ["0.120 nats per token higher", "0.110 to 0.130"], ["33%", "gain", "lower"]),
+        ((-0.01, -0.03, 0.01), ["not distinguishable", "−0.010", "−0.030 to +0.010"], ["33%", "lower"]),
+        ((-0.01, -0.02, 0.0), ["not distinguishable"], ["lower"]),
+    ],
+)
+def test_headline_says_what_the_interval_allows(report, delta, words, never):
+    set_delta(report, "sbp", *delta)
+    sentence = headline(report)
+    assert all(word in sentence for word in words)
+    assert not any(word in sentence for word in never)
+    assert "best validation" in sentence
+
+
+def test_an_undefined_share_says_why(report):
+    report["share_of_oracle_gain"]["best"] = {"value": None, "low": None, "high": None, "defined": False}
+    set_delta(report, "oracle", -0.01, -0.03, 0.02)
+    best, last = comparison_table(report)
+    assert best.rows[0][4].value == "undefined"
+    assert any("undefined" in verdict and "zero" in verdict for verdict in best.verdicts)
+    assert "The oracle is not distinguishable" in " ".join(best.verdicts)
+    assert last.rows[0][4].value == "39%"
+    assert "oracle's gain" not in headline(report)
+    assert "undefined" in render(report)
+
+
+def test_one_seed_says_what_the_intervals_leave_out(report):
+    assert "over the 3 seeds" in what_intervals_hold(report)
+    report["seeds"] = [0]
+    assert "spread between training runs is not in them" in what_intervals_hold(report)
+
+
+def test_the_terminal_fits_80_columns_without_cutting_a_number(report):
+    text = printed(report)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "\x1b" not in text
+    for group in comparison_table(report):
+        for cell in (cell for row in group.rows for cell in row):
+            assert cell.value in text
+            assert cell.interval in text
+    assert text.rstrip().endswith("(29% to 37%).")
+
+
+def test_wide_numbers_keep_their_rows_at_80_columns(report):
+    set_delta(report, "sbp", 0.136, 0.119, 0.155)
+    for row in report["arms"]:
+        row |= {"nats_per_token": 4.567, "nats_low": 4.482, "nats_high": 4.641}
+    share = {"value": -1.99, "low": -13.98, "high": -1.26, "defined": True}
+    report["share_of_oracle_gain"]["best"] = share
+    text = printed(report)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "nats/token" in text
+    assert "perplexity" in text
+    assert "[−1,398%" in text
+
+
+def test_the_page_is_whole_and_refers_to_nothing_outside(html):
+    page = Page(html)
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+    for reference in page.references:
+        assert reference.startswith("#")
+        assert reference[1:] in page.ids
+    assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+    assert not re.search(r"https?:|@import|//[a-z]", html)
+
+
+def test_plots_take_the_pages_colours_and_are_described(html):
+    plots = [attributes for tag, attributes in Page(html).attributes if tag == "svg"]
+    assert len(plots) == 10
+    assert all(plot["role"] == "img" and len(plot["aria-label"]) > 40 for plot in plots)
+    for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        assert not re.search(r"#[0-9a-f]{6}\b|rgb\(", svg)
+        assert "font-family" not in svg
+    for variable in set(re.findall(r"var\((--[a-z]+)\)", html)):
+        assert html.count(f"{variable}:") == 2, f"{variable} is defined for light and for dark"
+
+
+def test_documents_are_shown_as_they_are(html):
+    page = Page(html)
+    texts = [SAMPLE["examples"]["document"]["text"], *(s["text"] for s in SAMPLE["examples"]["syntheses"])]
+    texts += [pair[side]["text"] for pair in SAMPLE["sampled_pairs"] for side in ("first", "second")]
+    assert page.pre == texts
+    assert "b" not in [tag for tag, before in zip(page.tags[1:], page.tags, strict=False) if before == "pre"]
+
+
+def test_hostile_text_stays_text(report):
+    hostile = "</pre><script>alert(1)</script>\n& \"' \x00\x1b\x85 \ud800 \u202e \t<!-- --> &amp;"
+    clean = Page(render(report)).tags
+    report["examples"]["document"] |= {"text": hostile, "id": "<img src=x onerror=y>"}
+    report["examples"]["syntheses"][0]["text"] = hostile
+    report["sampled_pairs"][0]["first"]["text"] = hostile
+    report["config"]["corpus"]["paths"] = ["</td><script>"]
+    page = Page(render(report))
+    assert page.tags == clean
+    assert page.pre[0] == hostile.translate(dict.fromkeys(map(ord, "\x00\x1b\x85\ud800"), "\ufffd"))
+    render(report).encode("utf-8")
+
+
+def test_a_long_document_is_cut_and_says_so(report):
+    report["examples"]["document"]["text"] = "x" * (MAX_CHARACTERS + 1234)
+    shown = Page(render(report)).pre[0]
+    assert shown.count("x") == MAX_CHARACTERS
+    assert shown.endswith("[1,234 more characters]")
+
+
+def test_few_examples_and_no_labels_are_fine(report):
+    report["examples"]["syntheses"] = report["examples"]["syntheses"][:1]
+    report["sampled_pairs"] = []
+    report["pairs"] |= {"label_agreement": None, "label_agreement_of_random_pairs": None}
+    page = Page(render(report))
+    assert len(page.pre) == 2
+    assert "same label" not in "".join(page.text)
+
+
+def test_equal_reports_give_equal_bytes(report, tmp_path, html):
+    write_report(report, tmp_path / "deep" / "report.html")
+    assert (tmp_path / "deep" / "report.html").read_bytes() == html.encode()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
+
+
+def test_a_path_that_cannot_be_written_is_named(report, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StoreError, match="file"):
+        write_report(report, tmp_path / "file" / "report.html")
+
+
+def test_operations_end_at_the_arms_total_and_start_after_its_forerunners(report):
+    results = from_report(report)
+    for arm in ("baseline", "sbp", "oracle"):
+        curve = operations_curve(results, report["ledger"], arm)
+        total = results.arm(arm, "last")["total_flops"]
+        assert curve.tokens[-1] == pytest.approx(total, rel=1e-9)
+        (pretraining,) = (
+            line["flops"] for line in report["ledger"] if (line["stage"], line["arm"]) == ("pretrain", arm)
+        )
+        per_validation = pretraining / len(curve.tokens)
+        assert np.diff(curve.tokens) == pytest.approx(per_validation, rel=1e-4)
+
+
+def test_the_ledger_sums_its_lines(html):
+    cells = re.findall(r"<th scope=\"row\">sum</th>(.*?)</tr>", html)
+    sums = {re.findall(r">(\w+)</span>", row)[0]: re.findall(r"<td>([^<]*)</td>", row) for row in cells}
+    assert sums["SBP"] == ["11.7M", "1.73 × 10¹³", "302.2"]
+    assert sums["shared"] == ["–", "0", "33.4"]
+
+
+def test_export_carries_the_numbers_and_no_text(report, tmp_path):
+    planted = "words of somebody else"
+    report["arms"][0]["note"] = planted
+    report["budget"]["note"] = planted
+    report["dynamics"][0]["notes"] = [planted]
+    row = ResultRow(
+        experiment="text_sbp",
+        run="7",
+        arm="sbp",
+        seed=0,
+        split="test",
+        checkpoint="last",
+        tokens_seen=10,
+        unique_tokens=5,
+        total_flops=1e9,
+        loss_nats_per_token=3.3,
+        bits_per_byte=1.5,
+        interval_low=3.2,
+        interval_high=3.4,
+        config_fingerprint="0123456789abcdef",
+    )
+    export_results(report, [row], tmp_path / "sample")
+    files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "sample").iterdir()}
+    assert files.keys() == {"results.jsonl", "dynamics.json", "comparison.json"}
+    assert planted not in "".join(files.values())
+    assert report["examples"]["document"]["text"][:20] not in "".join(files.values())
+    assert read_results(tmp_path / "sample" / "results.jsonl") == [row]
+    committed, direct = read_committed(tmp_path / "sample"), from_report(SAMPLE)
+    assert committed.comparison("best") == direct.comparison("best")
+    assert committed.comparison("last") == direct.comparison("last")
+    for arm in ("baseline", "sbp", "oracle"):
+        np.testing.assert_array_equal(
+            committed.mean_curve(arm).nats_per_token, direct.mean_curve(arm).nats_per_token
+        )
+    assert committed.config_name == direct.config_name
+
+
+def test_matplotlib_waits_until_a_report_is_drawn():
+    code = (
+        "import sys; import experiments.text_sbp.report, experiments.text_sbp.table; "
+        "assert 'matplotlib' not in sys.modules and 'rich' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
