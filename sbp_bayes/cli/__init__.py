@@ -1,0 +1,74 @@
+"""The console script `sbp`: single stages on files and folders, and past runs.
+
+Nothing heavy is imported before the arguments are known, so `sbp --help` answers at once.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from sbp_bayes.base.errors import SbpError
+from sbp_bayes.base.runtime import configure_runtime
+from sbp_bayes.cli.parser import build_parser
+from sbp_bayes.results import ResultError
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        0; 2 after a mistake of the user's or an exhausted machine, with one line on stderr; 130 if
+        interrupted.
+    """
+    configure_runtime()
+    arguments = build_parser().parse_args(argv)
+    try:
+        print(_output(arguments.command, arguments), flush=True)
+    except BrokenPipeError:  # the reader of our output has gone, as after `sbp runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except (SbpError, ResultError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(_of_system(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail("out of memory: fewer rows a batch, a smaller model or fewer documents need less")
+    return 0
+
+
+def _output(command: str, arguments: argparse.Namespace) -> str:
+    if command == "runs":
+        from sbp_bayes.cli.history import show_runs
+
+        return show_runs(arguments)
+    from sbp_bayes.cli.stages import COMMANDS, summary
+
+    return summary(COMMANDS[command](arguments))
+
+
+def _fail(message: str, code: int = MISTAKE) -> int:
+    print(f"sbp: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def _of_system(error: OSError) -> str:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hint = "; what is finished stays, the same command goes on" if error.errno == errno.ENOSPC else ""
+    return f"{error.filename}: {reason}{hint}" if error.filename else f"{reason}{hint}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch raises RuntimeErrors: "can't allocate memory" for the CPU, "out of memory" for a GPU."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("allocate memory", "out of memory")
+    )

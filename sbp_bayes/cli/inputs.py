@@ -1,0 +1,138 @@
+"""What the commands read: corpora, models and tokenizers in folders that earlier stages wrote."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
+from sbp_bayes.base.stage import PLAN, Manifest, read_manifest
+from sbp_bayes.corpus import Corpus, CorpusConfig, Tokenizer, choose_unique, prepare_corpus, read_documents
+from sbp_bayes.lm import PRESETS, LMConfig
+
+TOKENIZER = "tokenizer.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedCorpus:
+    """The folder of a finished `corpus` stage."""
+
+    manifest: Manifest
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of all three splits."""
+        return Tokenizer.load(self.manifest.directory / TOKENIZER)
+
+    def split(self, name: str) -> Corpus:
+        """Load the split "pool", "validation" or "test"."""
+        return Corpus.load(self.manifest.directory / name)
+
+    def unique(self, num_tokens: int | None) -> Corpus:
+        """Return the pool, or a random `num_tokens` of it: the same ones for every stage."""
+        pool = self.split("pool")
+        return pool if num_tokens is None else choose_unique(pool, num_tokens, self.manifest.config["seed"])
+
+
+def is_stage(path: str) -> bool:
+    """Whether `path` is the folder of a stage, and not text."""
+    return (Path(path) / PLAN).exists()
+
+
+def prepared_corpus(path: str) -> PreparedCorpus:
+    """Open the prepared corpus at `path`.
+
+    Raises:
+        CorpusError: there is none.
+        StoreError: its preparation is unfinished.
+    """
+    if not is_stage(path):
+        state = "is not a prepared corpus" if Path(path).exists() else "no such file or folder"
+        raise CorpusError(f"{path}: {state} (`sbp corpus TEXT --out DIR` makes one)")
+    manifest = read_manifest(Path(path))
+    if manifest.stage != "corpus":
+        raise CorpusError(f"{path} is the output of {manifest.stage!r}, not a prepared corpus")
+    return PreparedCorpus(manifest)
+
+
+def prepared_or_text(arguments: argparse.Namespace) -> PreparedCorpus:
+    """Open the prepared corpus that is given, or prepare the text that is given into OUT/corpus."""
+    if is_stage(arguments.corpus):
+        return prepared_corpus(arguments.corpus)
+    config = CorpusConfig(paths=(arguments.corpus,), vocab_size=arguments.vocab_size)
+    return PreparedCorpus(prepare_corpus(config, Path(arguments.out) / "corpus"))
+
+
+def corpus_or_text(
+    path: str, model: Path, select: Callable[[PreparedCorpus], Corpus]
+) -> tuple[Corpus, Tokenizer]:
+    """Return what `select` takes of a prepared corpus, or all text at `path`, in tokens of `model`.
+
+    Raises:
+        CorpusError: bad text, or a prepared corpus of another tokenizer than the model's.
+        CheckpointError: text, but no tokenizer beside the model.
+    """
+    if is_stage(path):
+        prepared = prepared_corpus(path)
+        refuse_other_tokenizer(model, prepared.tokenizer)
+        return select(prepared), prepared.tokenizer
+    location = _tokenizer_path(model)
+    if location is None:
+        raise CheckpointError(f"{model}: no {TOKENIZER} beside the model: give a prepared corpus, not text")
+    tokenizer = Tokenizer.load(location)
+    return Corpus.build(read_documents(path), tokenizer), tokenizer
+
+
+def model_folder(path: str) -> Path:
+    """Return the folder of weights at `path`: itself, or the best checkpoint of a finished training.
+
+    Raises:
+        CheckpointError: there are no weights.
+        StoreError: the training is unfinished.
+    """
+    folder = Path(path)
+    if is_stage(path):
+        folder = read_manifest(folder).directory / "best"
+    if not (folder / "config.json").exists():
+        state = "no model in this folder" if Path(path).exists() else "no such model"
+        raise CheckpointError(f"{path}: {state}")
+    return folder
+
+
+def refuse_other_tokenizer(model: Path, tokenizer: Tokenizer) -> None:
+    """Raise a `CorpusError` if the tokenizer beside `model` is another one than the corpus has."""
+    location = _tokenizer_path(model)
+    if location is not None and Tokenizer.load(location).fingerprint != tokenizer.fingerprint:
+        raise CorpusError(f"the corpus was made with another tokenizer than the model's, {location}")
+
+
+def synthetic_corpus(path: str, tokenizer: Tokenizer) -> Corpus:
+    """Load the corpus that `sbp synthesize` wrote to the folder `path`.
+
+    Raises:
+        CorpusError: not the output of a synthesis, or one of another tokenizer.
+    """
+    if not is_stage(path):
+        raise CorpusError(f"{path} is not a folder that `sbp synthesize` made")
+    manifest = read_manifest(Path(path))
+    if manifest.stage != "synthesize":
+        raise CorpusError(f"{path} is the output of {manifest.stage!r}, not of 'synthesize'")
+    if manifest.inputs["tokenizer"] != tokenizer.fingerprint:
+        raise CorpusError(f"{path} was sampled with another tokenizer than the real text's")
+    return Corpus.load(manifest.directory / "corpus")
+
+
+def preset(name: str) -> LMConfig:
+    """Return the model's shape called `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _tokenizer_path(model: Path) -> Path | None:
+    places = (model / TOKENIZER, model.parent / TOKENIZER)
+    return next((place for place in places if place.exists()), None)

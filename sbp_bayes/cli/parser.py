@@ -1,0 +1,170 @@
+"""The arguments of `sbp`; standard library only."""
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+import sbp_bayes
+
+EXAMPLE = """\
+one stage after the other, on a text of your own:
+  sbp corpus texts/ --out work/corpus
+  sbp pretrain work/corpus --out work/baseline
+  sbp pair work/corpus --out work/pairs
+  sbp tune work/corpus --pairs work/pairs --model work/baseline --out work/synthesizer
+  sbp synthesize work/corpus --model work/synthesizer --tokens 2000000 --out work/synthetic
+  sbp pretrain work/corpus --synthetic work/synthetic --out work/joint
+  sbp evaluate work/corpus --model work/joint --out work/scores
+
+A finished stage is never run again; an interrupted one goes on where it stopped.
+"""
+
+SOURCES = (
+    "a folder made by `sbp corpus`, or text: a file or folder of .jsonl, .jsonl.gz, .jsonl.zst, .json.gz or "
+    ".parquet, or packaged:wikipedia, packaged:factbook, packaged:cookbook, packaged:docstrings"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2 and one line on stderr."""
+        self.exit(2, f"sbp: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; the parsed `command` names the one chosen."""
+    parser = Parser(
+        prog="sbp",
+        description="Synthetic Bootstrapped Pretraining (arXiv 2509.15248), one stage at a time.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sbp_bayes {sbp_bayes.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (description, add_arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
+        add_arguments(command)
+        if name != "runs":
+            command.add_argument("--out", required=True, metavar="DIR", help="the stage's own folder")
+        if name not in ("runs", "evaluate"):
+            _add_settings(command)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the stage (default 0)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="KEY=VALUE",
+        help="any setting of the stage, nested with dots: --set optimiser.peak_lr=0.003 (repeatable)",
+    )
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="TEXT", help=SOURCES.partition("or text: ")[2])
+    _add_vocab_size(parser)
+    parser.add_argument(
+        "--min-chars", type=int, metavar="N", help="leave shorter documents out (default 200)"
+    )
+    parser.add_argument("--limit-documents", type=int, metavar="N", help="read at most N of each path")
+
+
+def _add_pair(parser: argparse.ArgumentParser) -> None:
+    _add_real_text(parser)
+    _add_vocab_size(parser)
+    parser.add_argument("--embedder", metavar="NAME", help="lsa (default), minilm, or self (with --model)")
+    parser.add_argument("--alpha", type=float, metavar="X", help="lowest similarity of a pair (default 0.5)")
+    parser.add_argument("-k", type=int, metavar="N", help="neighbours searched for each document (default 8)")
+    _add_model(parser, required=False, help="model whose hidden states `--embedder self` averages")
+
+
+def _add_tune(parser: argparse.ArgumentParser) -> None:
+    _add_real_text(parser)
+    parser.add_argument("--pairs", required=True, metavar="DIR", help="folder made by `sbp pair`")
+    _add_model(
+        parser, help="model to start from; of a pretraining's folder, its best checkpoint on validation"
+    )
+    _add_document_limit(parser, "the model's context length")
+    parser.add_argument("--epochs", type=float, metavar="X", help="most times each pair is seen (default 2)")
+
+
+def _add_synthesize(parser: argparse.ArgumentParser) -> None:
+    _add_real_text(parser)
+    _add_model(parser, help="synthesizer, made by `sbp tune`")
+    parser.add_argument(
+        "--tokens", type=int, required=True, metavar="N", help="tokens wanted after screening"
+    )
+    _add_document_limit(parser, "as in tuning")
+    parser.add_argument("--temperature", type=float, metavar="X", help="default 1, as in the paper")
+
+
+def _add_pretrain(parser: argparse.ArgumentParser) -> None:
+    _add_real_text(parser)
+    _add_vocab_size(parser)
+    parser.add_argument("--preset", default="demo", metavar="NAME", help="shape of the model (default demo)")
+    parser.add_argument(
+        "--budget-tokens", type=int, metavar="N", help="tokens trained on (default: 20 times the real text)"
+    )
+    parser.add_argument("--rows-per-batch", type=int, default=32, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--synthetic", metavar="DIR", help="folder made by `sbp synthesize`: joint pretraining"
+    )
+    parser.add_argument(
+        "--synthetic-share", type=float, metavar="X", help="of the budget (default 0.375 with --synthetic)"
+    )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", metavar="CORPUS", help=SOURCES)
+    _add_model(parser, help="model to score; of a pretraining's folder, its best checkpoint on validation")
+    parser.add_argument(
+        "--split", default="test", choices=("test", "validation", "pool"), help="default test"
+    )
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "ids", nargs="*", metavar="ID", help="none: list all; one: show it; two: compare them"
+    )
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="folder of the runs (default runs)")
+
+
+def _add_real_text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", metavar="CORPUS", help=SOURCES)
+    parser.add_argument(
+        "--unique-tokens",
+        type=int,
+        metavar="N",
+        help="use a random N tokens of the real text, the same in every stage (default: all)",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser, *, help: str, required: bool = True) -> None:
+    parser.add_argument("--model", required=required, metavar="DIR", help=help)
+
+
+def _add_vocab_size(parser: argparse.ArgumentParser) -> None:
+    help = "ids of the tokenizer trained on the text (default %(default)s; a prepared corpus has its own)"
+    parser.add_argument("--vocab-size", type=int, default=2048, metavar="N", help=help)
+
+
+def _add_document_limit(parser: argparse.ArgumentParser, default: str) -> None:
+    help = f"cut documents to N tokens (default: {default})"
+    parser.add_argument("--max-document-tokens", type=int, metavar="N", help=help)
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "corpus": ("read, clean, de-duplicate, split and tokenise text", _add_corpus),
+    "pair": ("pair related documents by nearest neighbours", _add_pair),
+    "tune": ("tune a pretrained model on pairs into a synthesizer", _add_tune),
+    "synthesize": ("sample new documents from a synthesizer", _add_synthesize),
+    "pretrain": ("pretrain a model on real text, with or without synthetic text", _add_pretrain),
+    "evaluate": ("score a model on held-out text", _add_evaluate),
+    "runs": ("list past experiments, show one, or compare two", _add_runs),
+}
+"""Name → (what it does, what adds its arguments)."""

@@ -1,0 +1,60 @@
+"""A stage's configuration from flags and from `--set key=value`."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from sbp_bayes.base.config import decode, encode
+from sbp_bayes.base.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def configure(cls: type[T], flags: Mapping[str, Any], assignments: Iterable[str], **defaults: Any) -> T:
+    """Build the dataclass `cls`; what is not given takes the field's default, inside nested ones too.
+
+    Args:
+        cls: the stage's configuration.
+        flags: settings by name; None where the flag was not given.
+        assignments: "key=value", nested with dots, over the flags; the value is JSON, or else a string.
+        defaults: settings under the flags, for fields whose default depends on the inputs.
+
+    Raises:
+        ConfigError: an unknown or missing key, a wrong type, a value out of its range, or an assignment
+            that is not "key=value".
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    nesting = encode(_defaults(cls) | defaults | given)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"--set {assignment}: expected key=value")
+        _assign(nesting, key, _value(text))
+    return decode(cls, nesting)
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    values = {}
+    for field in dataclasses.fields(cls):
+        if field.default is not dataclasses.MISSING:
+            values[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            values[field.name] = field.default_factory()
+    return values
+
+
+def _assign(nesting: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for name in parents:
+        nesting = nesting.setdefault(name, {})
+        if not isinstance(nesting, dict):
+            raise ConfigError(f"--set {key}: {name} has no settings of its own")
+    nesting[last] = value
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

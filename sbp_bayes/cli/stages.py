@@ -1,0 +1,156 @@
+"""The commands that run one stage of the library on files and folders."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.stage import Manifest, read_manifest
+from sbp_bayes.cli import inputs
+from sbp_bayes.cli.settings import configure
+from sbp_bayes.cli.tables import table
+from sbp_bayes.corpus import CorpusConfig, prepare_corpus
+from sbp_bayes.evaluation import evaluate
+from sbp_bayes.lm import load_model
+from sbp_bayes.pairing import PairConfig, PairSet, build_pairs
+from sbp_bayes.pretraining import PretrainConfig, pretrain
+from sbp_bayes.synthesis import SynthesisConfig, synthesize
+from sbp_bayes.synthesizer import TuneConfig, tune
+from sbp_bayes.training import OptimiserConfig
+
+REPETITIONS = 20
+"""Of the real text in the paper's baseline."""
+
+SYNTHETIC_SHARE = 0.375
+"""Of the paper's run of 200B tokens: 75B."""
+
+
+def run_corpus(arguments: argparse.Namespace) -> Manifest:
+    """Prepare a corpus of one's own text."""
+    flags = {
+        "paths": arguments.paths,
+        "vocab_size": arguments.vocab_size,
+        "min_chars": arguments.min_chars,
+        "limit_documents": arguments.limit_documents,
+        "seed": arguments.seed,
+    }
+    return prepare_corpus(configure(CorpusConfig, flags, arguments.assignments), Path(arguments.out))
+
+
+def run_pair(arguments: argparse.Namespace) -> Manifest:
+    """Pair the documents of a corpus, and its validation documents among themselves."""
+    names = ("embedder", "alpha", "k", "seed")
+    flags = {name: getattr(arguments, name) for name in names}
+    config = configure(PairConfig, flags, arguments.assignments)
+    prepared = inputs.prepared_or_text(arguments)
+    model = None
+    if arguments.model is not None:
+        folder = inputs.model_folder(arguments.model)
+        inputs.refuse_other_tokenizer(folder, prepared.tokenizer)
+        model = load_model(folder)
+    corpus, validation = prepared.unique(arguments.unique_tokens), prepared.split("validation")
+    return build_pairs(config, corpus, Path(arguments.out), validation=validation, model=model)
+
+
+def run_tune(arguments: argparse.Namespace) -> Manifest:
+    """Tune a model on pairs; its tokenizer is kept beside it."""
+    prepared, model = inputs.prepared_corpus(arguments.corpus), inputs.model_folder(arguments.model)
+    inputs.refuse_other_tokenizer(model, prepared.tokenizer)
+    flags = {
+        "max_document_tokens": arguments.max_document_tokens,
+        "num_epochs": arguments.epochs,
+        "seed": arguments.seed,
+    }
+    limit = load_model(model).config.context_length
+    pairs = read_manifest(Path(arguments.pairs)).directory
+    manifest = tune(
+        configure(TuneConfig, flags, arguments.assignments, max_document_tokens=limit),
+        model,
+        prepared.unique(arguments.unique_tokens),
+        PairSet.load(pairs / "train"),
+        prepared.split("validation"),
+        PairSet.load(pairs / "validation"),
+        Path(arguments.out),
+    )
+    prepared.tokenizer.save(manifest.directory / inputs.TOKENIZER)
+    return manifest
+
+
+def run_synthesize(arguments: argparse.Namespace) -> Manifest:
+    """Sample documents, with seed documents from a prepared corpus, or from any text as it is."""
+    model, num_unique = inputs.model_folder(arguments.model), arguments.unique_tokens
+    if num_unique is not None and not inputs.is_stage(arguments.corpus):
+        raise ConfigError(f"--unique-tokens {num_unique} needs a prepared corpus")
+    corpus, tokenizer = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.unique(num_unique))
+    flags = {
+        "num_tokens": arguments.tokens,
+        "max_document_tokens": arguments.max_document_tokens,
+        "temperature": arguments.temperature,
+        "seed": arguments.seed,
+    }
+    limit = (load_model(model).config.context_length - 2) // 2  # a row is EOS, d1, SEP and d2
+    config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
+    return synthesize(config, model, corpus, Path(arguments.out), tokenizer=tokenizer)
+
+
+def run_pretrain(arguments: argparse.Namespace) -> Manifest:
+    """Pretrain a model from scratch on real text, and on synthetic text where some is given."""
+    shape = inputs.preset(arguments.preset)
+    prepared = inputs.prepared_or_text(arguments)
+    tokenizer, real = prepared.tokenizer, prepared.unique(arguments.unique_tokens)
+    synthetic = None
+    if arguments.synthetic is not None:
+        synthetic = inputs.synthetic_corpus(arguments.synthetic, tokenizer)
+    names = ("budget_tokens", "rows_per_batch", "synthetic_share", "seed")
+    config = configure(
+        PretrainConfig,
+        {name: getattr(arguments, name) for name in names},
+        arguments.assignments,
+        model=dataclasses.replace(shape, vocab_size=tokenizer.vocab_size),
+        optimiser=OptimiserConfig(),
+        budget_tokens=REPETITIONS * real.num_tokens,
+        synthetic_share=SYNTHETIC_SHARE if synthetic is not None else 0.0,
+    )
+    validation = prepared.split("validation")
+    return pretrain(config, real, synthetic, validation, Path(arguments.out), tokenizer=tokenizer)
+
+
+def run_evaluate(arguments: argparse.Namespace) -> Manifest:
+    """Score a split of a prepared corpus, or any text as it is."""
+    model = inputs.model_folder(arguments.model)
+    corpus, _ = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.split(arguments.split))
+    return evaluate(model, corpus, Path(arguments.out))
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], Manifest]] = {
+    "corpus": run_corpus,
+    "pair": run_pair,
+    "tune": run_tune,
+    "synthesize": run_synthesize,
+    "pretrain": run_pretrain,
+    "evaluate": run_evaluate,
+}
+
+
+def summary(manifest: Manifest) -> str:
+    """Return what a finished stage counted, its cost and its folder, as lines for a person."""
+    cost = f", {manifest.flops:.3g} FLOPs" if manifest.flops else ""
+    head = f"{manifest.stage}: {manifest.seconds:.1f} s{cost}, in {manifest.directory}"
+    return "\n".join([head, *table(_leaves(manifest.counts))])
+
+
+def _leaves(counts: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in counts.items():
+        name = f"{within} {key}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _leaves(value, name)
+        else:
+            yield f"  {name}", _readable(value)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,49 @@
+"""Text normalisation that keeps layout: Unicode NFC, one kind of space and of line end, no control codes."""
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from sbp_bayes.corpus.records import Document
+
+_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u200b\ufeff\ufffe\uffff]")
+_SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_TRAILING = re.compile("[ \t]+(?=\n)")
+_BLANK_LINES = re.compile("\n{3,}")
+
+
+def clean_text(text: str) -> str:
+    """Return `text` in normal form; cleaning it again changes nothing.
+
+    Unicode NFC; every line end is a newline; control characters and zero-width spaces are dropped;
+    Unicode's other spaces become spaces; lines lose trailing spaces, the text its outer white space;
+    at most one line in a row is blank. Indentation and inner runs of spaces stay.
+    """
+    if not text.isascii():
+        text = _DROPPED.sub("", text)
+        text = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
+    text = _DROPPED.sub("", _LINE_ENDS.sub("\n", text))
+    return _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text)).strip()
+
+
+def clean_documents(
+    documents: Iterable[Document], min_chars: int, reasons: Counter[str]
+) -> Iterator[Document]:
+    """Yield the cleaned documents of at least `min_chars` characters.
+
+    Args:
+        documents: documents as read.
+        min_chars: shorter ones (after cleaning) are left out.
+        reasons: counts the documents left out, by reason.
+    """
+    for document in documents:
+        text = clean_text(document.text)
+        if not text:
+            reasons["empty after cleaning"] += 1
+        elif len(text) < min_chars:
+            reasons["shorter than min_chars"] += 1
+        else:
+            yield dataclasses.replace(document, text=text)

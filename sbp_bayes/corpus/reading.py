@@ -1,0 +1,278 @@
+"""Documents from files: JSON lines (plain, gzip, zstd), parquet, folders of them, packaged corpora.
+
+Bad records are rejected, counted and logged, never dropped in silence; above a share of a file they
+stop the reading.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.store import append_json_line
+from sbp_bayes.corpus.packaged import PREFIX, read_packaged
+from sbp_bayes.corpus.records import Document
+
+COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".json.gz": "gzip", ".jsonl.zst": "zstd"}
+KINDS = (*COMPRESSION, ".parquet")
+MAX_DOCUMENT_BYTES = 10_000_000
+BUFFER_BYTES = 1 << 16
+PARQUET_ROWS_TOGETHER = 64
+
+
+class Rejected(Exception):
+    """Why one record is no document."""
+
+
+class RejectLog:
+    """Counts records and appends each rejected one to a file as {"file", "line", "reason"}.
+
+    Attributes:
+        num_records: records seen in all files, rejected ones included.
+        reasons: number of rejected records by reason.
+    """
+
+    def __init__(self, path: Path | None = None, max_bad_share: float = 0.01) -> None:
+        """Prepare the log.
+
+        Args:
+            path: file to append to; None counts only.
+            max_bad_share: a file with a larger share of rejected records stops the reading: at its end,
+                at every 1,000th record, and after its first 100 where all of these are bad.
+        """
+        self.path = path
+        self.max_bad_share = max_bad_share
+        self.num_records = 0
+        self.reasons: Counter[str] = Counter()
+        self.begin_file("")
+
+    @property
+    def num_rejected(self) -> int:
+        """Records rejected so far, in all files."""
+        return self.reasons.total()
+
+    def begin_file(self, file: str) -> None:
+        """Start on the records of `file`."""
+        self._file, self.records_of_file, self._bad = file, 0, 0
+
+    def count(self, line: int, reason: str | None = None) -> None:
+        """Count the record at `line` (from 1) of the current file, rejected if `reason` is given.
+
+        Raises:
+            CorpusError: too many of the file's records are bad.
+        """
+        self.num_records += 1
+        self.records_of_file += 1
+        if reason is not None:
+            self._bad += 1
+            self.reasons[reason] += 1
+            if self.path is not None:
+                append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
+        if self.records_of_file % 1000 == 0 or self.records_of_file == self._bad == 100:
+            self.check_share()
+
+    def check_share(self) -> None:
+        """Raise a `CorpusError` if too many of the current file's records were rejected."""
+        if self._bad > self.max_bad_share * self.records_of_file:
+            reasons = ", ".join(f"{reason} ({n})" for reason, n in self.reasons.most_common(3))
+            raise CorpusError(
+                f"{self._file}: {self._bad} of {self.records_of_file} records rejected, more than "
+                f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}"
+            )
+
+
+def read_documents(
+    path: str | Path,
+    *,
+    text_field: str = "text",
+    rejects: RejectLog | None = None,
+    max_document_bytes: int = MAX_DOCUMENT_BYTES,
+) -> Iterator[Document]:
+    """Return the documents at `path`, one at a time.
+
+    Args:
+        path: a file of JSON lines (.jsonl, .jsonl.gz, .jsonl.zst, .json.gz) or a parquet file; a folder,
+            of which all such files are read in the order of their relative paths, hidden ones left out;
+            or "packaged:wikipedia", "packaged:factbook", "packaged:cookbook", "packaged:docstrings".
+        text_field: name of the field (column) that holds the text; "url" and "label" are read too.
+        rejects: counts and logs the bad records; by default they are counted under a cap of 1%.
+        max_document_bytes: a longer record (line of JSON, or text in parquet) is rejected; no more than
+            this of a line is ever held in memory.
+
+    A document's id is the file's path relative to `path`'s folder and the line (row) from 1.
+
+    Raises:
+        CorpusError: at once for a missing path, an unknown extension or a folder without such files;
+            while reading for a truncated or damaged file, for too many bad records, or at the end if
+            there was no document at all.
+    """
+    if str(path).startswith(PREFIX):
+        return read_packaged(str(path).removeprefix(PREFIX))
+    log = rejects if rejects is not None else RejectLog()
+    root = Path(path)
+    return _read_files(root, list_files(root), text_field, log, max_document_bytes)
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return the files `read_documents` reads at `path`, in its order.
+
+    Raises:
+        CorpusError: a missing path, an unknown extension or a folder without files of known kinds.
+    """
+    if not path.exists():
+        raise CorpusError(f"{path}: no such file or folder")
+    if not path.is_dir():
+        if not path.name.endswith(KINDS):
+            raise CorpusError(f"{path}: unknown kind of file (known: {', '.join(KINDS)})")
+        return [path]
+    relative = (p.relative_to(path) for p in path.rglob("*"))
+    visible = (path / p for p in relative if not any(part.startswith(".") for part in p.parts))
+    files = [p for p in visible if p.name.endswith(KINDS) and p.is_file()]
+    if not files:
+        raise CorpusError(f"{path}: no files of known kinds in this folder ({', '.join(KINDS)})")
+    return sorted(files, key=lambda p: p.relative_to(path).as_posix())
+
+
+def _read_files(
+    root: Path, files: list[Path], text_field: str, log: RejectLog, max_bytes: int
+) -> Iterator[Document]:
+    folder = root if root.is_dir() else root.parent
+    source = root.name if root.is_dir() else root.name.split(".")[0]
+    any_document = False
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        log.begin_file(name)
+        for line, record in _records(path, text_field, log, max_bytes):
+            try:
+                document = _document(record, text_field, max_bytes, f"{name}:{line}", source)
+            except Rejected as rejected:
+                log.count(line, str(rejected))
+                continue
+            log.count(line)
+            any_document = True
+            yield document
+        log.check_share()
+    if not any_document:
+        raise CorpusError(f"{root}: no documents in {len(files)} files, {log.num_rejected} records rejected")
+
+
+def _records(path: Path, text_field: str, log: RejectLog, max_bytes: int) -> Iterator[tuple[int, Any]]:
+    """Yield (line, record); a record is a mapping by field, or a line of bytes (None where too long)."""
+    import pyarrow as pa
+
+    try:
+        if path.suffix == ".parquet":
+            yield from _parquet_rows(path, text_field)
+        else:
+            yield from _lines(path, max_bytes)
+    except CorpusError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names of no UTF-8
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"{path}: unreadable after {log.records_of_file} records ({reason})") from error
+
+
+def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    import pyarrow as pa
+
+    compression = next(kind for ending, kind in COMPRESSION.items() if path.name.endswith(ending))
+    if compression and path.stat().st_size == 0:
+        raise OSError("an empty file is no compressed stream")
+    # pyarrow reads concatenated members and raises on a truncated one; zstandard's reader just ends.
+    with pa.OSFile(str(path)) as raw:
+        stream = pa.CompressedInputStream(raw, compression) if compression else raw
+        with io.BufferedReader(stream, BUFFER_BYTES) as reader:
+            number = 0
+            while line := reader.readline(max_bytes + 1):
+                number += 1
+                if len(line) > max_bytes and not line.endswith(b"\n"):
+                    _skip_line(reader)
+                    yield number, None
+                elif not line.isspace():
+                    yield number, line
+
+
+def _skip_line(reader: io.BufferedReader) -> None:
+    while (rest := reader.readline(BUFFER_BYTES)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _parquet_rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if text_field not in names:
+            raise CorpusError(f"{path}: no column {text_field!r} (columns: {', '.join(names)})")
+        columns = [name for name in (text_field, "url", "label") if name in names]
+        line = 0
+        for batch in file.iter_batches(PARQUET_ROWS_TOGETHER, columns=columns):
+            values = [_values(batch.column(name)) for name in columns]
+            for row in zip(*values, strict=True):
+                line += 1
+                yield line, dict(zip(columns, row, strict=True))
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values: strings as bytes, since one may be invalid UTF-8, which costs itself only."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(column.type):
+        return column.to_pylist()
+    try:
+        return column.cast(pa.large_binary()).to_pylist()
+    except pa.ArrowNotImplementedError:
+        return [None] * len(column)
+
+
+def _document(record: Any, text_field: str, max_bytes: int, name: str, source: str) -> Document:
+    """Build the document of one record, or raise `Rejected`."""
+    if record is None:
+        raise Rejected("too long")
+    if isinstance(record, bytes):
+        record = _parse(record)
+    if not isinstance(record, dict) or text_field not in record:
+        raise Rejected(f"no field {text_field!r}")
+    text = record[text_field]
+    if isinstance(text, bytes):
+        text = _decode(text)
+    if not isinstance(text, str):
+        raise Rejected(f"field {text_field!r} is not a string")
+    try:
+        num_bytes = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise Rejected("lone surrogates") from error
+    if num_bytes > max_bytes:
+        raise Rejected("too long")
+    if not text.strip():
+        raise Rejected("empty text")
+    label = record.get("label")
+    if isinstance(label, int):
+        label = str(label)
+    return Document(id=name, text=text, source=source, label=_text(label), url=_text(record.get("url")))
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(_decode(line))
+    except (ValueError, RecursionError) as error:
+        raise Rejected("not JSON") from error
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Rejected("invalid UTF-8") from error
+
+
+def _text(value: Any) -> str | None:
+    try:
+        if isinstance(value, bytes):
+            return value.decode()
+        return value.encode().decode() if isinstance(value, str) else None
+    except UnicodeError:
+        return None

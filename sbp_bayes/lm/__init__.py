@@ -1,0 +1,25 @@
+"""The transformer language model: configuration, model, loss, decoding, scoring and weights on disk."""
+
+from sbp_bayes.lm.config import PRESETS, LMConfig
+from sbp_bayes.lm.decode import Generated, generate, generate_iter
+from sbp_bayes.lm.model import Transformer, with_context_length
+from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype
+from sbp_bayes.lm.score import log_prob_documents, score_batch, score_rows
+from sbp_bayes.lm.weights import load_model, save_model
+
+__all__ = [
+    "PRESETS",
+    "Generated",
+    "LMConfig",
+    "MatmulDtype",
+    "Transformer",
+    "generate",
+    "generate_iter",
+    "load_model",
+    "log_prob_documents",
+    "matmul_dtype",
+    "save_model",
+    "score_batch",
+    "score_rows",
+    "with_context_length",
+]

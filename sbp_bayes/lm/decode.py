@@ -1,0 +1,297 @@
+"""Sampling with a key-value cache and continuous batching; a sample depends on its own seed alone.
+
+How company is kept out of a sample's bytes: arithmetic runs in tiles of one fixed shape. A decoding
+tile always holds `TILE_ROWS` rows and a prefill always `PREFILL_ROWS` prompts padded to a multiple of
+`LENGTH_STEP`, so a row meets the same kernels whoever its neighbours are and however many tiles there
+are; free rows compute on leftovers that nobody reads. Keys beyond a row's own length weigh exactly 0.
+That those kernels give a row the same bits at every place of a tile, and the same for every padding, is
+a measured property of float32 products at PyTorch's "highest" precision (not of "medium"); tests hold
+it. Random numbers are drawn per sample, from its own stream.
+
+Shapes: R rows of a tile, P prompts of a prefill, T prompt time, L cached positions, D width, G
+key-value heads, Q query heads that share one of them, E head width, V vocabulary.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.records import EOS, SEP
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.lm.attention import attention, causal_mask
+from sbp_bayes.lm.layers import rms_norm
+from sbp_bayes.lm.model import Transformer
+
+TILE_ROWS = 128
+PREFILL_ROWS = 8
+LENGTH_STEP = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+    """One sampled document.
+
+    Attributes:
+        tokens: its token ids, int64, without EOS.
+        finished: whether the model ended it with EOS before the limit.
+    """
+
+    tokens: np.ndarray
+    finished: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn: P(token)^(1/temperature), cut to the nucleus of mass `top_p`."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, "temperature", self.temperature, "a positive number")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "a share in (0, 1]")
+
+
+def generate(
+    model: Transformer,
+    prompts: Sequence[np.ndarray],
+    *,
+    max_new_tokens: int | Sequence[int],
+    stream_seeds: Sequence[int],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    slots: int = TILE_ROWS,
+) -> list[Generated]:
+    """Sample one continuation of each prompt; see `generate_iter`, whose results these are, in order."""
+    samples = generate_iter(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        stream_seeds=stream_seeds,
+        temperature=temperature,
+        top_p=top_p,
+        slots=slots,
+    )
+    by_index = dict(samples)
+    return [by_index[index] for index in range(len(prompts))]
+
+
+@torch.no_grad()
+def generate_iter(
+    model: Transformer,
+    prompts: Sequence[np.ndarray],
+    *,
+    max_new_tokens: int | Sequence[int],
+    stream_seeds: Sequence[int],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    slots: int = TILE_ROWS,
+) -> Iterator[tuple[int, Generated]]:
+    """Sample one continuation of each prompt and yield (index of the prompt, sample) as they finish.
+
+    SEP is never drawn: its mass goes to the other tokens in proportion. EOS ends a sample.
+
+    Args:
+        model: gives log P(next token | prompt and tokens drawn so far).
+        prompts: token ids, each with all that precedes the document (EOS … SEP for a synthesizer).
+        max_new_tokens: most draws, EOS included, for all prompts or for each.
+        stream_seeds: sample i's t-th uniform is the t-th of Philox seeded by `stream_seeds[i]`.
+        temperature: 1 samples the model itself.
+        top_p: 1 keeps the whole vocabulary.
+        slots: samples in flight, rounded up to whole tiles of `TILE_ROWS`.
+
+    Raises:
+        ConfigError: an empty prompt, or one that leaves no room for its new tokens in the context.
+    """
+    precision = torch.get_float32_matmul_precision()
+    require(precision == "highest", "float32_matmul_precision", precision, "highest")
+    limits = _limits(model, prompts, max_new_tokens)
+    require(len(stream_seeds) == len(prompts), "stream_seeds", len(stream_seeds), f"{len(prompts)} seeds")
+    sampling = Sampling(temperature, top_p)
+    waiting = _prefilled(model, prompts)
+    streams = (
+        (index, start, numpy_generator(stream_seeds[index]).random(limits[index])) for index, start in waiting
+    )
+    tiles = [_Tile(model, sampling) for _ in range(math.ceil(min(slots, len(prompts)) / TILE_ROWS))]
+    while tiles:
+        for tile in tiles:
+            yield from tile.step(streams)
+        tiles = [tile for tile in tiles if tile.is_busy]
+
+
+def _limits(model: Transformer, prompts: Sequence[np.ndarray], limit: int | Sequence[int]) -> list[int]:
+    limits = [limit] * len(prompts) if isinstance(limit, int) else list(limit)
+    require(len(limits) == len(prompts), "max_new_tokens", len(limits), f"{len(prompts)} limits")
+    context = model.config.context_length
+    for index, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
+        require(most > 0, f"max_new_tokens[{index}]", most, "a positive number")
+        if not 0 < len(prompt) <= context - most + 1:
+            raise ConfigError(
+                f"prompt {index} of {len(prompt)} tokens with {most} new ones does not fit "
+                f"context_length = {context}"
+            )
+    return limits
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """A prompt that was read: its keys and values (layers, G, T, E) and the next token's logits (V,)."""
+
+    keys: Tensor
+    values: Tensor
+    logits_V: Tensor
+
+
+def _prefilled(model: Transformer, prompts: Sequence[np.ndarray]) -> Iterator[tuple[int, _Start]]:
+    """Read the prompts, `PREFILL_ROWS` of one padded length at a time, and yield each when needed."""
+    padded = [_round_up(len(prompt)) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda index: (-padded[index], index))
+    while order:
+        same = [index for index in order[:PREFILL_ROWS] if padded[index] == padded[order[0]]]
+        order = order[len(same) :]
+        yield from zip(same, _prefill(model, [prompts[i] for i in same], padded[same[0]]), strict=True)
+
+
+def _round_up(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> Iterator[_Start]:
+    tokens_PT = torch.zeros(PREFILL_ROWS, padded, dtype=torch.int64)
+    last_P = torch.zeros(PREFILL_ROWS, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        tokens_PT[row, : len(prompt)] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
+        last_P[row] = len(prompt) - 1
+    turns = model.turns(torch.arange(padded).clamp(max=model.config.context_length - 1))
+    mask = causal_mask(padded)
+    x_PTD = model.embedding(tokens_PT)
+    keys, values = [], []
+    for block in model.layers:
+        q, k_PGTE, v_PGTE = block.project(x_PTD, turns)
+        x_PTD = block.combine(x_PTD, attention(q, k_PGTE, v_PGTE, mask).transpose(1, 2))
+        keys.append(k_PGTE)
+        values.append(v_PGTE)
+    logits_PV = _logits(model, x_PTD[torch.arange(PREFILL_ROWS), last_P])
+    for row, prompt in enumerate(prompts):
+        yield _Start(
+            torch.stack([k[row, :, : len(prompt)] for k in keys]),
+            torch.stack([v[row, :, : len(prompt)] for v in values]),
+            logits_PV[row].clone(),
+        )
+
+
+def _logits(model: Transformer, x_RD: Tensor) -> Tensor:
+    return rms_norm(x_RD, model.final_norm, model.config.norm_eps) @ model.head_VD.T
+
+
+@dataclasses.dataclass
+class _Row:
+    """A sample in flight: which prompt it continues, its uniforms and the tokens drawn."""
+
+    index: int
+    uniforms: np.ndarray
+    tokens: list[int]
+
+
+class _Tile:
+    """`TILE_ROWS` samples in flight and their cache (layers, R, G, context, E)."""
+
+    def __init__(self, model: Transformer, sampling: Sampling) -> None:
+        config, weight = model.config, model.embedding.weight
+        self.model, self.sampling = model, sampling
+        capacity = _round_up(config.context_length)
+        shape = (config.num_layers, TILE_ROWS, config.num_kv_heads, capacity, config.head_width)
+        self.keys, self.values = weight.new_zeros(shape), weight.new_zeros(shape)
+        self.lengths_R = torch.zeros(TILE_ROWS, dtype=torch.int64)
+        self.logits_RV = weight.new_zeros(TILE_ROWS, config.vocab_size)
+        self.rows: list[_Row | None] = [None] * TILE_ROWS
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any row holds a sample."""
+        return any(row is not None for row in self.rows)
+
+    def step(self, waiting: Iterator[tuple[int, _Start, np.ndarray]]) -> Iterator[tuple[int, Generated]]:
+        """Fill free rows from `waiting`, draw one token for every row, and yield those that ended."""
+        self._fill(waiting)
+        uniforms_R = torch.tensor(
+            [row.uniforms[len(row.tokens)] if row else 0.0 for row in self.rows], dtype=torch.float64
+        )
+        drawn_R = draw(self.logits_RV, uniforms_R, self.sampling)
+        for slot, token in enumerate(drawn_R.tolist()):
+            row = self.rows[slot]
+            if row is None:
+                continue
+            if token != EOS:
+                row.tokens.append(token)
+            if token == EOS or len(row.tokens) == len(row.uniforms):
+                yield row.index, Generated(np.array(row.tokens, dtype=np.int64), token == EOS)
+                self.rows[slot] = None
+                self.lengths_R[slot] = 0
+        if self.is_busy:
+            self._advance(drawn_R)
+
+    def _fill(self, waiting: Iterator[tuple[int, _Start, np.ndarray]]) -> None:
+        for slot in range(TILE_ROWS):
+            if self.rows[slot] is None:
+                arrived = next(waiting, None)
+                if arrived is None:
+                    return
+                index, start, uniforms = arrived
+                length = start.keys.shape[2]
+                self.keys[:, slot, :, :length] = start.keys
+                self.values[:, slot, :, :length] = start.values
+                self.lengths_R[slot] = length
+                self.logits_RV[slot] = start.logits_V
+                self.rows[slot] = _Row(index, uniforms, [])
+
+    def _advance(self, tokens_R: Tensor) -> None:
+        """Append `tokens_R` to the rows and compute the logits of what follows them."""
+        all_rows = torch.arange(TILE_ROWS)
+        at_R = self.lengths_R
+        used = _round_up(int(at_R.max()) + 1)
+        hidden_R11L = (torch.arange(used) > at_R[:, None])[:, None, None]
+        mask_R11L = torch.zeros(hidden_R11L.shape, dtype=self.keys.dtype).masked_fill_(hidden_R11L, -math.inf)
+        turns = self.model.turns(at_R[:, None])
+        x_R1D = self.model.embedding(tokens_R)[:, None]
+        for layer, block in enumerate(self.model.layers):
+            q_RH1E, k_RG1E, v_RG1E = block.project(x_R1D, turns)
+            self.keys[layer, all_rows, :, at_R] = k_RG1E[:, :, 0]
+            self.values[layer, all_rows, :, at_R] = v_RG1E[:, :, 0]
+            q_RGQE = q_RH1E.view(TILE_ROWS, self.keys.shape[2], -1, q_RH1E.shape[-1])
+            keys, values = self.keys[layer, :, :, :used], self.values[layer, :, :, :used]
+            mixed_RGQE = F.scaled_dot_product_attention(q_RGQE, keys, values, attn_mask=mask_R11L)
+            x_R1D = block.combine(x_R1D, mixed_RGQE.reshape(TILE_ROWS, 1, -1, q_RH1E.shape[-1]))
+        self.logits_RV = _logits(self.model, x_R1D[:, 0])
+        self.lengths_R = at_R + torch.tensor([row is not None for row in self.rows])
+
+
+def draw(logits_RV: Tensor, uniforms_R: Tensor, sampling: Sampling) -> Tensor:
+    """Return one token id per row by inverse CDF: the first whose cumulated mass exceeds uniform · total.
+
+    Masses are summed in float64 in order of token id; SEP and tokens outside the nucleus have none.
+    """
+    logits_RV = logits_RV / sampling.temperature
+    logits_RV[:, SEP] = -math.inf
+    mass_RV = logits_RV.softmax(dim=1)
+    if sampling.top_p < 1:
+        mass_RV = _nucleus(mass_RV, sampling.top_p)
+    cumulated_RV = mass_RV.cumsum(dim=1, dtype=torch.float64)
+    total_R = cumulated_RV[:, -1]
+    below_total_R = torch.nextafter(total_R, torch.zeros_like(total_R))
+    target_R = torch.minimum(uniforms_R * total_R, below_total_R)
+    return torch.searchsorted(cumulated_RV, target_R[:, None], right=True)[:, 0]
+
+
+def _nucleus(mass_RV: Tensor, top_p: float) -> Tensor:
+    """Keep the fewest most probable tokens whose mass reaches `top_p`; ties go to the smaller id."""
+    sorted_RV, order_RV = mass_RV.sort(dim=1, descending=True, stable=True)
+    before_RV = sorted_RV.cumsum(dim=1, dtype=torch.float64) - sorted_RV
+    return torch.zeros_like(mass_RV).scatter(1, order_RV, sorted_RV.where(before_RV < top_p, 0.0))

@@ -1,0 +1,92 @@
+"""log P of rows and documents under a model, without gradients.
+
+Shapes: B rows, T time, N positions with a target.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.records import EOS, IGNORE, Batch
+from sbp_bayes.lm.loss import token_losses
+from sbp_bayes.lm.model import Transformer
+
+TOKENS_PER_BATCH = 8192
+
+
+@torch.no_grad()
+def score_batch(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return, per row, −Σ log P(target) in nats (B,) float64 and its number of targets (B,)."""
+    kept_BT = batch.targets != IGNORE
+    hidden_ND = model.hidden(batch.inputs, batch.segments)[kept_BT]
+    nats_N = token_losses(hidden_ND, model.head_VD, batch.targets[kept_BT]).double()
+    row_N = kept_BT.nonzero()[:, 0]
+    nats_B = torch.zeros(len(batch.inputs), dtype=torch.float64).index_add_(0, row_N, nats_N)
+    return nats_B, kept_BT.sum(dim=1)
+
+
+def score_rows(
+    model: Transformer, rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score rows of (inputs, targets, segments), each an int64 array (T,); lengths may differ.
+
+    Returns:
+        per row, −Σ log P(target) in nats (float64) and the number of targets (int64).
+    """
+    nats, counts = [], []
+    for batch in _batches(rows):
+        nats_B, count_B = score_batch(model, batch)
+        nats.append(nats_B.numpy())
+        counts.append(count_B.numpy())
+    if not nats:
+        return np.zeros(0), np.zeros(0, dtype=np.int64)
+    return np.concatenate(nats), np.concatenate(counts)
+
+
+def log_prob_documents(model: Transformer, documents: Sequence[np.ndarray]) -> np.ndarray:
+    """Return log P(document), EOS included, in nats for each document of token ids (without EOS).
+
+    Raises:
+        ConfigError: a document does not fit the model's context.
+    """
+    context = model.config.context_length
+    for index, tokens in enumerate(documents):
+        if len(tokens) + 1 > context:
+            raise ConfigError(
+                f"document {index} of {len(tokens)} tokens and EOS exceeds context_length = {context}"
+            )
+    nats, _ = score_rows(model, (_row(tokens) for tokens in documents))
+    return -nats
+
+
+def _row(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    inputs, targets = np.append(EOS, tokens), np.append(tokens, EOS)
+    return inputs, targets, np.zeros(len(inputs), dtype=np.int64)
+
+
+def _batches(rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Iterator[Batch]:
+    """Group rows, in order, into padded batches of at most `TOKENS_PER_BATCH` positions (or one row)."""
+    group: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, len(row[0]))
+        if group and longest * (len(group) + 1) > TOKENS_PER_BATCH:
+            yield _pad(group)
+            group, longest = [], len(row[0])
+        group.append(row)
+    if group:
+        yield _pad(group)
+
+
+def _pad(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Batch:
+    longest = max(len(row[0]) for row in rows)
+    columns = []
+    for column, filler in enumerate((EOS, IGNORE, -1)):
+        padded = np.full((len(rows), longest), filler, dtype=np.int64)
+        for values, row in zip(padded, rows, strict=True):
+            values[: len(row[column])] = row[column]
+        columns.append(torch.from_numpy(padded))
+    return Batch(*columns)

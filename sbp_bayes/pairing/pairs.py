@@ -1,0 +1,265 @@
+"""Pairs of related documents: neighbours more similar than α that aren't near-duplicates.
+
+Paper: arXiv 2509.15248, step 1 of SBP; its α and k, and the near-duplicate rule's form, are unverified.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import ConfigError, PairingError
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.lm import Transformer
+from sbp_bayes.pairing.embed import Embedder, LsaEmbedder, SelfEmbedder, weights_fingerprint
+from sbp_bayes.pairing.index import Backend, nearest_neighbours, unit_rows
+from sbp_bayes.pairing.minilm import MiniLmEmbedder
+from sbp_bayes.pairing.records import PairSet
+from sbp_bayes.pairing.shingles import containment
+
+TRAIN, VALIDATION = "train", "validation"
+SAMPLED_SIMILARITIES = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairConfig:
+    """How documents are paired.
+
+    Attributes:
+        embedder: "lsa" (words), "minilm" (a packaged sentence embedder) or "self" (our own model's states).
+        dimension: of the LSA vectors; the others have their own.
+        k: neighbours searched for each document, at most (paper value unverified: 200).
+        alpha: lowest similarity of a pair; each embedder has its own scale (paper value unverified: 0.75).
+        near_duplicate_containment: pairs that share this part of the shorter one's shingles are dropped.
+        max_pairs_per_document: most d2 for one d1; the most similar stay.
+        backend: how neighbours are found.
+        seed: of the embedder and of the similarities sampled for the record.
+    """
+
+    embedder: Literal["lsa", "minilm", "self"] = "lsa"
+    dimension: int = 256
+    k: int = 8
+    alpha: float = 0.5
+    near_duplicate_containment: float = 0.5
+    max_pairs_per_document: int = 8
+    backend: Literal["auto", "exact", "hnsw"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("dimension", "k", "max_pairs_per_document"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        require(-1 <= self.alpha < 1, "alpha", self.alpha, "-1 to below 1")
+        share = self.near_duplicate_containment
+        require(0 < share <= 1, "near_duplicate_containment", share, "above 0, at most 1")
+
+
+def fit_embedder(config: PairConfig, corpus: Corpus, model: Transformer | None = None) -> Embedder:
+    """Build the embedder that `config` names, fitted on `corpus`: the training documents and no others.
+
+    Args:
+        config: names the embedder.
+        corpus: the training documents.
+        model: the language model whose states the "self" embedder averages.
+
+    Raises:
+        ConfigError: the "self" embedder without a model.
+        PairingError: an embedder that can't be fitted, or whose package is missing.
+    """
+    if config.embedder == "lsa":
+        return LsaEmbedder(config.dimension, config.seed).fit(corpus)
+    if config.embedder == "minilm":
+        return MiniLmEmbedder()
+    if model is None:
+        raise ConfigError("embedder = 'self' needs a model: give the pretrained baseline's folder")
+    return SelfEmbedder(model).fit(corpus)
+
+
+def pair_documents(
+    corpus: Corpus,
+    *,
+    embedder: Embedder,
+    alpha: float,
+    k: int,
+    near_duplicate_containment: float = 0.5,
+    max_pairs_per_document: int | None = None,
+    backend: Backend = "auto",
+    seed: int = 0,
+) -> PairSet:
+    """Pair the documents of `corpus` among themselves.
+
+    Documents are a pair, in both orders, if one of them is among the other's k nearest neighbours, their
+    similarity is above `alpha`, and they aren't near-duplicates. A document without a vector is in no pair.
+
+    Args:
+        corpus: the documents; another corpus than the embedder was fitted on is fine.
+        embedder: fitted.
+        alpha: similarity that a pair exceeds.
+        k: neighbours searched for each document; all others where there are no more than k.
+        near_duplicate_containment: see `PairConfig` and `containment`.
+        max_pairs_per_document: most d2 for one d1, the most similar first; None: no limit.
+        backend: see `nearest_neighbours`.
+        seed: of the sampled similarities that are kept for the record; the pairs don't depend on it.
+
+    Raises:
+        PairingError: no pair is left (the message has the highest similarity), fewer than two documents have
+            a vector, or a vector isn't finite.
+    """
+    vectors = embedder.embed(corpus)
+    known = np.flatnonzero(np.any(vectors != 0, axis=1))
+    if len(known) < 2:
+        raise PairingError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
+    unit = unit_rows(vectors[known])
+    ids, similarities = nearest_neighbours(unit, min(k, len(known) - 1), backend)
+    first, second, similarity = _above(ids, similarities, alpha)
+    distinct = containment(corpus.texts, known[first], known[second]) < near_duplicate_containment
+    if not distinct.any():
+        raise PairingError(f"all {len(first):,} pairs more similar than alpha = {alpha} are near-duplicates")
+    both = _both_orders(first[distinct], second[distinct], similarity[distinct])
+    kept = _most_similar(both[0], max_pairs_per_document)
+    counts = {
+        "documents": len(corpus),
+        "documents_without_vector": len(corpus) - len(known),
+        "neighbours": ids.size,
+        "neighbours_below_alpha": int((similarities <= alpha).sum()),
+        "neighbours_mutual": int((similarities > alpha).sum()) - len(first),
+        "near_duplicates": int((~distinct).sum()),
+        "ordered_pairs": len(both[0]),
+        "over_limit": int((~kept).sum()),
+        "pairs": int(kept.sum()),
+        "documents_with_pair": len(np.unique(both[0][kept])),
+    }
+    return PairSet(
+        first=known[both[0][kept]],
+        second=known[both[1][kept]],
+        similarity=both[2][kept],
+        corpus_fingerprint=corpus.fingerprint,
+        counts=counts,
+        neighbour_similarities=_sampled(similarities.ravel(), seed),
+        random_similarities=_random_similarities(unit, seed),
+    )
+
+
+def label_agreement(pairs: PairSet, corpus: Corpus) -> tuple[float, float] | None:
+    """Return the share of pairs whose two labels are equal, and the same for random pairs (exactly).
+
+    Only labelled documents count; None where no pair has two labels.
+    """
+    codes = np.unique([label or "" for label in corpus.labels], return_inverse=True)[1]
+    labelled = np.array([label is not None for label in corpus.labels], bool)
+    counted = labelled[pairs.first] & labelled[pairs.second]
+    if not counted.any():
+        return None
+    agree = (codes[pairs.first] == codes[pairs.second])[counted].mean()
+    sizes = np.bincount(codes[labelled]).astype(np.float64)
+    return float(agree), float((sizes * (sizes - 1)).sum() / (sizes.sum() * (sizes.sum() - 1)))
+
+
+def build_pairs(
+    config: PairConfig,
+    corpus: Corpus,
+    directory: Path | Workspace,
+    *,
+    validation: Corpus | None = None,
+    model: Transformer | None = None,
+) -> Manifest:
+    """Pair `corpus`, and `validation` among itself by the embedder fitted on `corpus`, as a stage.
+
+    The pairs are in `directory`/train and `directory`/validation, each a `PairSet`; the manifest's counts
+    have those names too, each with `PairSet.counts` and, of labelled documents, `label_agreement`.
+
+    Args:
+        config: the settings.
+        corpus: the training documents.
+        directory: the stage's folder, or a workspace.
+        validation: held-out documents; their pairs stop the tuning.
+        model: for the "self" embedder; the others ignore it.
+
+    Raises:
+        PairingError: as `pair_documents`; the message says for which of the two.
+        StoreError: the folder holds another plan or cannot be written.
+    """
+    corpora = {TRAIN: corpus} | ({VALIDATION: validation} if validation is not None else {})
+    inputs = {name: part.fingerprint for name, part in corpora.items()}
+    if config.embedder == "self" and model is not None:
+        inputs["model"] = weights_fingerprint(model)
+    plan = plan_stage("pair", config, inputs, ("corpus", "lm", "pairing"))
+    return run_stage(plan, directory, lambda folder: _build(config, corpora, model, folder))
+
+
+def _build(
+    config: PairConfig, corpora: Mapping[str, Corpus], model: Transformer | None, folder: StageFolder
+) -> Outcome:
+    embedder = fit_embedder(config, corpora[TRAIN], model)
+    counts: dict[str, Any] = {}
+    for name, corpus in corpora.items():
+        try:
+            pairs = pair_documents(
+                corpus,
+                embedder=embedder,
+                alpha=config.alpha,
+                k=config.k,
+                near_duplicate_containment=config.near_duplicate_containment,
+                max_pairs_per_document=config.max_pairs_per_document,
+                backend=config.backend,
+                seed=config.seed,
+            )
+        except PairingError as error:
+            raise PairingError(f"{name} documents: {error}") from error
+        pairs.save(folder.path / name)
+        agreement = label_agreement(pairs, corpus)
+        labels = {} if agreement is None else dict(zip(_AGREEMENT, agreement, strict=True))
+        counts[name] = {**pairs.counts, **labels}
+    return Outcome(counts=counts, flops=sum(embedder.flops(corpus) for corpus in corpora.values()))
+
+
+_AGREEMENT = ("label_agreement", "label_agreement_of_random_pairs")
+
+
+def _above(
+    ids: np.ndarray, similarities: np.ndarray, alpha: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each unordered pair above alpha once, as (smaller, larger, similarity)."""
+    rows, columns = np.nonzero(similarities > alpha)
+    if len(rows) == 0:
+        raise PairingError(
+            f"no two documents are more similar than alpha = {alpha}: the highest similarity is "
+            f"{similarities.max():.3f}"
+        )
+    others = ids[rows, columns]
+    smaller, larger = np.minimum(rows, others), np.maximum(rows, others)
+    _, once = np.unique(smaller * len(ids) + larger, return_index=True)
+    return smaller[once], larger[once], similarities[rows, columns][once]
+
+
+def _both_orders(
+    first: np.ndarray, second: np.ndarray, similarity: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs in both orders, sorted by d1, then by falling similarity, then by d2."""
+    d1, d2 = np.concatenate([first, second]), np.concatenate([second, first])
+    both = np.concatenate([similarity, similarity])
+    order = np.lexsort((d2, -both, d1))
+    return d1[order], d2[order], both[order]
+
+
+def _most_similar(first: np.ndarray, limit: int | None) -> np.ndarray:
+    """Return which of the sorted pairs are among the first `limit` of their d1, bool (P,)."""
+    rank = np.arange(len(first)) - np.searchsorted(first, first)
+    return rank < (len(first) if limit is None else limit)
+
+
+def _sampled(values: np.ndarray, seed: int) -> np.ndarray:
+    generator = numpy_generator(seed, "neighbour similarities")
+    return generator.choice(values, min(len(values), SAMPLED_SIMILARITIES), replace=False)
+
+
+def _random_similarities(unit: np.ndarray, seed: int) -> np.ndarray:
+    """Return ⟨d1, d2⟩ of random pairs of different rows."""
+    generator = numpy_generator(seed, "random similarities")
+    first = generator.integers(len(unit), size=SAMPLED_SIMILARITIES)
+    second = (first + 1 + generator.integers(len(unit) - 1, size=SAMPLED_SIMILARITIES)) % len(unit)
+    return np.einsum("nd,nd->n", unit[first], unit[second])

@@ -1,0 +1,176 @@
+"""Pairs of documents as rows of tokens, several pairs a row, with loss on d2 alone.
+
+A pair takes n1 + n2 + 2 positions: inputs EOS d1 SEP d2, targets d2 and its EOS (n2 + 1 of them).
+"""
+
+import functools
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.records import EOS, IGNORE, SEP, Batch, LossTotals
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.corpus import Corpus
+
+
+def row_length_of(max_document_tokens: int) -> int:
+    """Return the positions of the longest pair: EOS, d1, SEP and d2."""
+    return 2 * max_document_tokens + 2
+
+
+def pair_positions(d1: np.ndarray, d2: np.ndarray, *, ends: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and targets, int64 (n1 + n2 + 2,), of one pair whose documents are cut already.
+
+    Args:
+        d1: int64 (n1,).
+        d2: int64 (n2,).
+        ends: whether EOS is the last target; False where d2 was cut.
+    """
+    inputs = np.concatenate([[EOS], d1, [SEP], d2])
+    ignored = np.full(len(d1) + 1, IGNORE)
+    return inputs, np.concatenate([ignored, d2, [EOS if ends else IGNORE]])
+
+
+class PackedPairs:
+    """Pairs packed into rows of one length, each pair a segment of its own, so that little is padding.
+
+    Args:
+        corpus: the documents.
+        first: int64 (P,), d1's indices in the corpus.
+        second: int64 (P,), d2's.
+        max_document_tokens: d1 and d2 are cut to this many tokens each.
+
+    Raises:
+        CorpusError: there are no pairs.
+        ConfigError: `max_document_tokens` is below 1.
+    """
+
+    def __init__(
+        self, corpus: Corpus, first: np.ndarray, second: np.ndarray, max_document_tokens: int
+    ) -> None:
+        require(max_document_tokens >= 1, "max_document_tokens", max_document_tokens, "at least 1")
+        if len(first) == 0:
+            raise CorpusError("there are no pairs to tune on")
+        self.corpus, self.first, self.second = corpus, first, second
+        self.max_document_tokens = max_document_tokens
+        self.row_length = row_length_of(max_document_tokens)
+        lengths = np.minimum(corpus.lengths, max_document_tokens)
+        self.num_positions = int((lengths[first] + lengths[second] + 2).sum())
+        self._rows = best_fit_decreasing(lengths[first] + lengths[second] + 2, self.row_length)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of all rows' positions that is padding."""
+        return 1.0 - self.num_positions / (len(self) * self.row_length)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Return the rows of the given numbers, each int64 (row_length,)."""
+        shape = (len(rows), self.row_length)
+        inputs, targets, segments = np.full(shape, EOS), np.full(shape, IGNORE), np.full(shape, -1)
+        for place, row in enumerate(rows):
+            filled = 0
+            for segment, pair in enumerate(self._rows[row]):
+                pair_inputs, pair_targets = self._positions(pair)
+                taken = slice(filled, filled + len(pair_inputs))
+                inputs[place, taken], targets[place, taken] = pair_inputs, pair_targets
+                segments[place, taken] = segment
+                filled = taken.stop
+        return Batch(*(torch.from_numpy(array.astype(np.int64)) for array in (inputs, targets, segments)))
+
+    def _positions(self, pair: int) -> tuple[np.ndarray, np.ndarray]:
+        limit, second = self.max_document_tokens, self.second[pair]
+        d1, d2 = self.corpus.document(self.first[pair]), self.corpus.document(second)
+        ends = bool(self.corpus.complete[second]) and len(d2) <= limit
+        return pair_positions(d1[:limit], d2[:limit], ends=ends)
+
+
+class PairRows:
+    """The batches of a tuning: rows of packed pairs, in a new order each epoch.
+
+    Which pairs share a row is fixed; the order of rows in epoch e is a function of (seed, e).
+
+    Args:
+        packed: the pairs.
+        num_epochs: times each pair is seen; need not be whole.
+        rows_per_batch: rows of a step.
+        seed: of the orders.
+        pairs_fingerprint: names the pairs.
+    """
+
+    def __init__(
+        self,
+        packed: PackedPairs,
+        *,
+        num_epochs: float,
+        rows_per_batch: int,
+        seed: int,
+        pairs_fingerprint: str,
+    ) -> None:
+        self.packed, self.rows_per_batch, self.seed = packed, rows_per_batch, seed
+        self.num_steps = math.ceil(num_epochs * len(packed) / rows_per_batch)
+        settings = [packed.max_document_tokens, rows_per_batch, seed]
+        self.fingerprint = fingerprint("PairRows", packed.corpus.fingerprint, pairs_fingerprint, settings)
+        self._order = functools.lru_cache(maxsize=2)(self._shuffle)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of `step`: rows step·B … (step + 1)·B − 1 of the epochs end to end."""
+        positions = range(step * self.rows_per_batch, (step + 1) * self.rows_per_batch)
+        located = (divmod(position, len(self.packed)) for position in positions)
+        return self.packed.batch(np.array([self._order(epoch)[within] for epoch, within in located]))
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
+        return numpy_generator(self.seed, "pairs", epoch).permutation(len(self.packed))
+
+
+@torch.no_grad()
+def pair_loss(model: nn.Module, packed: PackedPairs, rows_per_batch: int) -> LossTotals:
+    """Return −Σ log P(d2 | d1) in nats over all pairs, and the number of d2's tokens and EOS.
+
+    Args:
+        model: has `loss_sum(batch)`.
+        packed: the pairs.
+        rows_per_batch: rows computed at once; the sum does not depend on it but for rounding.
+    """
+    loss_nats, num_tokens = 0.0, 0
+    for start in range(0, len(packed), rows_per_batch):
+        batch = packed.batch(np.arange(start, min(start + rows_per_batch, len(packed))))
+        loss, targets = model.loss_sum(batch)  # type: ignore[operator]
+        loss_nats, num_tokens = loss_nats + float(loss), num_tokens + targets
+    return LossTotals(loss_nats=loss_nats, num_tokens=num_tokens)
+
+
+def best_fit_decreasing(lengths: np.ndarray, capacity: int) -> list[list[int]]:
+    """Pack items into bins: from the longest on, each into the fullest bin that still has room for it.
+
+    Args:
+        lengths: int64 (P,), each from 1 to `capacity`.
+        capacity: of a bin.
+
+    Returns:
+        the items of each bin.
+    """
+    bins: list[list[int]] = []
+    bins_by_room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    rooms = 0  # bit r is set where a bin has room r: the least sufficient one is found in one step
+    for item in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[item])
+        sufficient = rooms >> length
+        if sufficient:
+            room = length + (sufficient & -sufficient).bit_length() - 1
+            number = bins_by_room[room].pop()
+            if not bins_by_room[room]:
+                rooms &= ~(1 << room)
+        else:
+            room, number = capacity, len(bins)
+            bins.append([])
+        bins[number].append(item)
+        bins_by_room[room - length].append(number)
+        rooms |= 1 << (room - length)
+    return bins

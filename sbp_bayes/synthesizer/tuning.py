@@ -1,0 +1,181 @@
+"""Tuning of a synthesizer: a pretrained model goes on to learn p(d2 | d1) from pairs.
+
+Paper: arXiv 2509.15248, step 2 of SBP: loss on d2 alone, from the pretrained checkpoint.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.records import LossTotals
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.store import read_json
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.lm import MatmulDtype, Transformer, load_model, matmul_dtype, save_model, with_context_length
+from sbp_bayes.lm.weights import CONFIG
+from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
+from sbp_bayes.training import OptimiserConfig, train
+
+
+class Pairs(Protocol):
+    """Ordered pairs of one corpus's documents, as `sbp_bayes.pairing.PairSet` has them."""
+
+    @property
+    def first(self) -> np.ndarray:
+        """Index of each d1 in the corpus, int64 (P,)."""
+        ...
+
+    @property
+    def second(self) -> np.ndarray:
+        """Index of each d2 in the corpus, int64 (P,)."""
+        ...
+
+    @property
+    def corpus_fingerprint(self) -> str:
+        """Fingerprint of the corpus that the indices mean."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the corpus and the pairs."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """How a synthesizer is tuned.
+
+    Attributes:
+        max_document_tokens: d1 and d2 are cut to this many tokens each.
+        num_epochs: most times that each pair is seen.
+        rows_per_batch: rows of 2·max_document_tokens + 2 positions a step.
+        optimiser: AdamW and its schedule.
+        num_validations: validations, evenly spaced, after the first one before tuning.
+        patience: stop after so many validations in a row without a new lowest loss; None: never.
+        max_validation_pairs: validation pairs used, chosen at random where there are more.
+        matmul_dtype: number format of matrix products in training; see `lm.precision`.
+        seed: of the order of pairs and the choice of validation pairs.
+    """
+
+    max_document_tokens: int
+    num_epochs: float = 2.0
+    rows_per_batch: int = 16
+    optimiser: OptimiserConfig = OptimiserConfig(peak_lr=3e-3)  # noqa: RUF009 - frozen
+    num_validations: int = 10
+    patience: int | None = 3
+    max_validation_pairs: int = 512
+    matmul_dtype: MatmulDtype = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("max_document_tokens", "rows_per_batch", "num_validations", "max_validation_pairs"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        require(0 < self.num_epochs < float("inf"), "num_epochs", self.num_epochs, "a positive number")
+        require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1 or none")
+
+
+def tune(  # noqa: PLR0917 - inputs in the order of the data
+    config: TuneConfig,
+    model_directory: Path,
+    corpus: Corpus,
+    pairs: Pairs,
+    validation_corpus: Corpus,
+    validation_pairs: Pairs,
+    directory: Path | Workspace,
+) -> Manifest:
+    """Tune the model of `model_directory` on pairs, as a stage that resumes where it was stopped.
+
+    `directory`/best has the weights of the lowest loss on the validation pairs, those before the first
+    step included; its `context_length` is 2·max_document_tokens + 2. `last`, metrics.jsonl and the
+    checkpoints are beside it.
+
+    Args:
+        config: the settings.
+        model_directory: weights to start from, as `save_model` wrote them.
+        corpus: the documents that `pairs` index.
+        pairs: the pairs to learn.
+        validation_corpus: the documents that `validation_pairs` index.
+        validation_pairs: decide on the best weights and on stopping early.
+        directory: the stage's folder, or a workspace.
+
+    Raises:
+        CorpusError: pairs of another corpus, no pairs, or tokens that the model doesn't know.
+        CheckpointError: the model is missing or damaged.
+        TrainingError: a loss that is not finite.
+        StoreError: the folder holds another plan or cannot be written.
+    """
+    model = load_model(model_directory)
+    inputs = {"model": fingerprint(read_json(Path(model_directory) / CONFIG))}
+    named = (("train", corpus, pairs), ("validation", validation_corpus, validation_pairs))
+    for name, documents, indices in named:
+        _refuse_strangers(name, documents, indices, model)
+        inputs |= {f"{name}_corpus": documents.fingerprint, f"{name}_pairs": indices.fingerprint}
+    plan = plan_stage("tune", config, inputs, ("corpus", "lm", "synthesizer", "training"))
+    packed = PackedPairs(corpus, pairs.first, pairs.second, config.max_document_tokens)
+    source = PairRows(
+        packed,
+        num_epochs=config.num_epochs,
+        rows_per_batch=config.rows_per_batch,
+        seed=config.seed,
+        pairs_fingerprint=pairs.fingerprint,
+    )
+    held_out = _validation(config, validation_corpus, validation_pairs)
+    return run_stage(plan, directory, lambda folder: _tune(config, model, source, held_out, folder))
+
+
+def _tune(
+    config: TuneConfig, model: Transformer, source: PairRows, held_out: PackedPairs, folder: StageFolder
+) -> Outcome:
+    def validate(tuned: Transformer) -> LossTotals:
+        return pair_loss(tuned, held_out, config.rows_per_batch)
+
+    result = train(
+        with_context_length(model, row_length_of(config.max_document_tokens)).set_matmul_dtype(
+            matmul_dtype(config.matmul_dtype)
+        ),
+        source,
+        optimiser=config.optimiser,
+        directory=folder.path,
+        save_weights=save_model,
+        validate=validate,
+        num_validations=config.num_validations,
+        patience=config.patience,
+        description="tuning the synthesizer",
+        tick=folder.tick,
+    )
+    validations = [r["validation_nats_per_token"] for r in result.history if "validation_nats_per_token" in r]
+    counts = {
+        "pairs": len(source.packed.first),
+        "validation_pairs": len(held_out.first),
+        "rows": len(source.packed),
+        "padding_share": source.packed.padding_share,
+        "steps": result.num_steps,
+        "epochs": result.num_steps * config.rows_per_batch / len(source.packed),
+        "tokens": result.tokens,
+        "best_step": result.best_step,
+        "validation_nats_per_token_before": validations[0],
+        "validation_nats_per_token": result.best_nats_per_token,
+    }
+    validated = len(validations) * len(held_out) * held_out.row_length
+    return Outcome(counts=counts, flops=model.config.flops_per_token * (result.tokens + validated / 3))
+
+
+def _refuse_strangers(name: str, corpus: Corpus, pairs: Pairs, model: Transformer) -> None:
+    if pairs.corpus_fingerprint != corpus.fingerprint:
+        raise CorpusError(f"the {name} pairs were made from another corpus than the {name} documents given")
+    if len(corpus.tokens) and corpus.tokens.max() >= model.config.vocab_size:
+        raise CorpusError(
+            f"the {name} documents have token {corpus.tokens.max()}, but the model knows "
+            f"{model.config.vocab_size}: they were made with another tokenizer"
+        )
+
+
+def _validation(config: TuneConfig, corpus: Corpus, pairs: Pairs) -> PackedPairs:
+    order = numpy_generator(config.seed, "validation pairs").permutation(len(pairs.first))
+    chosen = np.sort(order[: config.max_validation_pairs])
+    return PackedPairs(corpus, pairs.first[chosen], pairs.second[chosen], config.max_document_tokens)

@@ -1,0 +1,64 @@
+"""Units, progress lines, and how a program is stopped."""
+
+import io
+import math
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sbp_bayes.base import progress as progress_module
+from sbp_bayes.base.log_space import bits_per_byte, perplexity
+from sbp_bayes.base.progress import progress
+from sbp_bayes.base.records import LossTotals
+
+
+def test_a_uniform_byte_costs_eight_bits():
+    assert bits_per_byte(1000 * math.log(256), 1000) == pytest.approx(8, rel=1e-12)
+    assert perplexity(math.log(50)) == pytest.approx(50, rel=1e-12)
+    assert LossTotals(loss_nats=12.0, num_tokens=4).nats_per_token == 3
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch):
+    clock, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress("tuning", 4000, "tokens") as advance:
+        for _ in range(4):
+            clock[0] += 6
+            advance(1000)
+    assert stream.getvalue().splitlines() == [
+        "tuning: 2,000 of 4,000 tokens, 12 s",
+        "tuning: 4,000 tokens in 24.0 s",
+    ]
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress("tuning", 40, "tokens") as advance:
+        advance(40)
+    assert "40/40" in stream.getvalue()
+
+
+def test_sigterm_becomes_an_interrupt_and_threads_are_told_to_sleep():
+    script = """
+import os, signal
+os.environ.pop("OMP_WAIT_POLICY", None)
+from sbp_bayes.base.runtime import configure_runtime
+configure_runtime()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+except KeyboardInterrupt:
+    print("in order", os.environ["OMP_WAIT_POLICY"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (0, "in order PASSIVE\n"), signal.strsignal(-done.returncode)

@@ -1,0 +1,126 @@
+"""The stages run one after the other on folders, as the help's example says."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sbp_bayes.base.stage import read_manifest
+from sbp_bayes.base.store import read_json
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.lm import load_model
+
+TRAIN = ("--preset", "smoke", "--rows-per-batch", 8, "--set", "num_validations=2")
+
+
+def test_the_example_in_the_help(tmp_path, texts, sbp):
+    w, unique = tmp_path, ("--unique-tokens", 12_000)
+    sbp("corpus", texts, "--vocab-size", 400, "--out", w / "corpus", "--set", "validation_share=0.1")
+    sbp("pretrain", w / "corpus", *unique, *TRAIN, "--budget-tokens", 20_000, "--out", w / "base")
+    sbp("pair", w / "corpus", *unique, "--alpha", 0.1, "-k", 4, "--set", "dimension=8", "--out", w / "pairs")
+    tune = (
+        "--pairs",
+        w / "pairs",
+        "--model",
+        w / "base",
+        "--epochs",
+        0.2,
+        "--set",
+        "optimiser.weight_decay=0",
+    )
+    sbp("tune", w / "corpus", *unique, *tune, "--max-document-tokens", 48, "--out", w / "tuned")
+    sbp("evaluate", texts, "--model", w / "tuned", "--out", w / "tuned_scores")
+    synthesize = ("synthesize", w / "corpus", *unique, "--model", w / "tuned", "--tokens", 3000)
+    sbp(*synthesize, "--out", w / "synthetic", "--set", "shard_size=64")
+    joint = ("--synthetic", w / "synthetic", "--synthetic-share", 0.1, "--budget-tokens", 20_000)
+    printed = sbp("pretrain", w / "corpus", *unique, *TRAIN, *joint, "--out", w / "joint")
+    assert printed.startswith("pretrain: ")
+    assert str(w / "joint") in printed
+    scored = sbp("evaluate", w / "corpus", "--model", w / "joint", "--out", w / "scores")
+
+    tuned, synthetic = read_manifest(w / "tuned"), read_manifest(w / "synthetic")
+    assert tuned.config["optimiser"]["weight_decay"] == 0
+    assert tuned.config["optimiser"]["peak_lr"] == 3e-3  # the default of tuning, not of pretraining
+    assert synthetic.config["max_document_tokens"] == 48  # as in tuning
+    assert Corpus.load(w / "synthetic" / "corpus").num_tokens >= 3000
+    counts = read_manifest(w / "joint").counts
+    assert counts["tokens_by_source"]["synthetic"] == pytest.approx(0.1 * counts["num_tokens"], abs=64)
+    real = read_manifest(w / "joint").inputs["real"]
+    assert real == read_manifest(w / "base").inputs["real"] == read_manifest(w / "pairs").inputs["train"]
+    assert real == synthetic.inputs["corpus"]
+    loss = read_manifest(w / "scores").counts["loss_nats_per_token"]
+    assert f"loss nats per token  {loss:.4g}" in scored
+
+    again = sbp("evaluate", w / "corpus", "--model", w / "joint", "--out", w / "scores")
+    assert again == scored
+    of_best = sbp("evaluate", w / "corpus", "--model", w / "joint" / "best", "--out", w / "scores")
+    assert of_best == scored
+
+
+def test_raw_text_is_prepared_on_the_way(tmp_path, texts, sbp):
+    sbp(
+        "pair",
+        texts,
+        "--vocab-size",
+        300,
+        "--alpha",
+        0.1,
+        "--set",
+        "dimension=8",
+        "--out",
+        tmp_path / "pairs",
+    )
+    prepared = tmp_path / "pairs" / "corpus"
+    assert read_manifest(prepared).counts["vocab_size"] == 300
+    assert read_manifest(tmp_path / "pairs").inputs["train"] == Corpus.load(prepared / "pool").fingerprint
+
+    sbp("pretrain", texts, "--vocab-size", 300, *TRAIN, "--budget-tokens", 4096, "--out", tmp_path / "model")
+    assert load_model(tmp_path / "model" / "best").config.vocab_size == 300
+    printed = sbp("evaluate", texts, "--model", tmp_path / "model" / "last", "--out", tmp_path / "scores")
+    assert "documents            240" in printed
+    sbp("synthesize", texts, "--model", tmp_path / "model", "--tokens", 500, "--out", tmp_path / "own")
+    assert read_manifest(tmp_path / "own").counts["tokens"] >= 500
+
+
+def test_the_default_budget_is_twenty_repetitions(tmp_path, texts, sbp):
+    sbp("corpus", texts, "--vocab-size", 400, "--out", tmp_path / "corpus")
+    command = ("pretrain", tmp_path / "corpus", "--unique-tokens", 1000, *TRAIN)
+    sbp(*command, "--set", "model.width=16", "--out", tmp_path / "model")
+    manifest = read_manifest(tmp_path / "model")
+    unique = manifest.config["budget_tokens"] / 20
+    assert 0 < unique <= 1000
+    assert manifest.counts["epochs_by_source"]["real"] == pytest.approx(20, abs=1)
+    assert manifest.config["model"]["width"] == 16
+
+
+def _wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_command_goes_on_to_the_same_weights(tmp_path_factory, texts, sbp, kind):
+    shared = tmp_path_factory.getbasetemp() / "stopped"
+    sbp("corpus", texts, "--vocab-size", 400, "--out", shared / "corpus")
+    command = [str(x) for x in ("pretrain", shared / "corpus", *TRAIN, "--budget-tokens", 30_000)]
+    sbp(*command, "--out", shared / "whole")
+
+    out = shared / kind.name
+    script = "import sys; from sbp_bayes.cli import main; sys.exit(main())"
+    started = [sys.executable, "-c", script, *command, "--out", str(out)]
+    with subprocess.Popen(started, stderr=subprocess.PIPE, text=True) as process:
+        _wait_for(out / "plan.json", process)
+        process.send_signal(kind)
+        errors = process.communicate()[1]
+    if kind is not signal.SIGKILL:
+        assert process.returncode == 130
+        line = "sbp: error: interrupted; the same command goes on where it stopped"
+        assert errors.splitlines()[-1] == line
+    assert not (out / "manifest.json").exists()
+    sbp(*command, "--out", out)
+    for place in ("best", "last"):
+        assert read_json(out / place / "config.json") == read_json(shared / "whole" / place / "config.json")

@@ -1,0 +1,51 @@
+"""The command line starts fast and explains itself."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sbp_bayes.cli import main
+from sbp_bayes.cli.parser import COMMANDS
+
+HELP = """
+import sys
+from sbp_bayes.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as leaving:
+    assert leaving.code == 0
+heavy = {"torch", "numpy", "pyarrow", "rich", "tokenizers", "sacred"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["pretrain", "--help"], ["--version"], ["runs", "--runs", "."]]
+)
+def test_it_answers_within_a_second_without_heavy_imports(arguments):
+    seconds = []
+    for _ in range(3):  # the machine may be busy: the fastest counts
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-c", HELP, *arguments], check=True, capture_output=True)
+        seconds.append(time.monotonic() - started)
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main([command, "--help"])
+    assert leaving.value.code == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert words.startswith(f"usage: sbp {command} ")
+    assert COMMANDS[command][0] in words
+
+
+def test_the_stages_offered_are_those_that_run():
+    from sbp_bayes.cli import stages
+
+    assert set(COMMANDS) == {*stages.COMMANDS, "runs"}

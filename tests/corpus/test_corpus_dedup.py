@@ -1,0 +1,130 @@
+"""De-duplication against brute force on word 5-grams computed with Python sets."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.corpus import Document, deduplicate
+from sbp_bayes.corpus.dedup import MISS_PROBABILITY, NUM_PERMUTATIONS, _rows_per_band
+
+WORDS = [f"w{i}" for i in range(400)]
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    words = text.lower().split()
+    width = min(5, len(words))
+    return {tuple(words[i : i + width]) for i in range(len(words) - width + 1)} if words else set()
+
+
+def similarity(a: str, b: str) -> float:
+    first, second = shingles(a), shingles(b)
+    return len(first & second) / max(1, len(first | second))
+
+
+def brute_force(texts: list[str], threshold: float) -> list[int]:
+    kept: list[int] = []
+    for i, text in enumerate(texts):
+        if not any(text == texts[j] or similarity(text, texts[j]) >= threshold for j in kept):
+            kept.append(i)
+    return kept
+
+
+def varied_texts(seed: int, count: int) -> list[str]:
+    """Random texts, some of which are edited copies of earlier ones, by 0 to 6 words."""
+    random = np.random.default_rng(seed)
+    texts: list[list[str]] = []
+    for _ in range(count):
+        if texts and random.random() < 0.6:
+            words = list(texts[random.integers(len(texts))])
+            for _ in range(random.integers(0, 7)):
+                words[random.integers(len(words))] = WORDS[random.integers(400)]
+        else:
+            words = [WORDS[k] for k in random.integers(400, size=random.integers(1, 120))]
+        texts.append(words)
+    return [" ".join(words) for words in texts]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 0.8, 0.95]))
+@settings(max_examples=40, deadline=None)
+def test_agrees_with_brute_force(seed, threshold):
+    texts = varied_texts(seed, 40)
+    kept, report = deduplicate(texts, threshold=threshold)
+    expected = brute_force(texts, threshold)
+    # A pair at the threshold is missed with probability < 1e-3: a missed one only keeps more.
+    assert len(set(expected) ^ set(kept)) <= 1
+    assert report.exact + report.near == len(texts) - len(kept)
+    for removed, survivor in report.duplicate_of.items():
+        assert survivor < removed
+        assert survivor in kept
+        same = texts[removed] == texts[survivor]
+        assert same or any(similarity(texts[removed], texts[k]) >= threshold for k in kept if k < removed)
+
+
+def test_large_sample_agrees_exactly_with_brute_force():
+    texts = varied_texts(7, 300)
+    kept, report = deduplicate(texts)
+    assert kept == brute_force(texts, 0.8)
+    assert min(report.exact, report.near) > 20
+
+
+@given(st.lists(st.text(alphabet="ab \n", max_size=12), max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_short_and_empty_texts(texts):
+    kept, report = deduplicate(texts)
+    assert kept == brute_force(texts, 0.8)
+    assert report.num_documents == len(texts)
+
+
+def test_report_counts_exact_near_and_clusters():
+    base = " ".join(WORDS[:100])
+    edited = " ".join([*WORDS[:99], "other"])
+    texts = [base, "something else entirely", base, edited, edited, "x y z", base]
+    kept, report = deduplicate([Document(id=str(i), text=t, source="s") for i, t in enumerate(texts)])
+    assert kept == [0, 1, 5]
+    assert (report.exact, report.near) == (3, 1)
+    assert report.duplicate_of == {2: 0, 3: 0, 4: 0, 6: 0}
+    assert report.cluster_sizes == [5]
+    assert report.exact_rate == 3 / 7
+    assert report.near_rate == 1 / 7
+
+
+def test_a_chain_is_not_followed():
+    """b is like a, and c like b but not like a: c stays, since nothing kept is like it."""
+    a = WORDS[:100]
+    b = [*a[:-8], *(f"b{i}" for i in range(8))]
+    c = [*(f"c{i}" for i in range(8)), *b[8:]]
+    texts = [" ".join(words) for words in (a, b, c)]
+    assert similarity(texts[0], texts[1]) >= 0.8 <= similarity(texts[1], texts[2])
+    assert similarity(texts[0], texts[2]) < 0.8
+    assert deduplicate(texts)[0] == [0, 2]
+    # Like two survivors, b counts for the first.
+    for order in ([0, 2, 1], [2, 0, 1]):
+        assert deduplicate([texts[i] for i in order])[1].duplicate_of == {2: 0}
+
+
+def test_the_same_in_any_company_and_for_any_seed():
+    texts = varied_texts(1, 60)
+    kept, _ = deduplicate(texts)
+    fresh = [" ".join(f"n{i}x{j}" for j in range(50)) for i in range(60)]
+    mixed = [text for pair in zip(fresh, texts, strict=True) for text in pair]
+    assert [i // 2 for i in deduplicate(mixed)[0] if i % 2] == kept
+    assert deduplicate(texts, seed=5)[0] == kept
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.99, 1.0])
+def test_bands_find_pairs_at_the_threshold(threshold):
+    rows = _rows_per_band(threshold)
+    assert (1 - threshold**rows) ** (NUM_PERMUTATIONS // rows) <= MISS_PROBABILITY
+
+
+def test_nothing_in_nothing_out():
+    kept, report = deduplicate([])
+    assert (kept, report.exact_rate, report.cluster_sizes) == ([], 0.0, [])
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 1.1])
+def test_bad_threshold(threshold):
+    with pytest.raises(ConfigError, match="dedup_threshold"):
+        deduplicate(["a"], threshold=threshold)

@@ -1,0 +1,238 @@
+"""Sampling: the model's own distribution, the same bytes in any company, and never SEP."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.records import EOS, SEP
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.lm import Generated, LMConfig, Transformer, generate, generate_iter, log_prob_documents
+from sbp_bayes.lm import decode as decode_module
+from sbp_bayes.lm.decode import Sampling, draw
+
+CONFIG = LMConfig(
+    vocab_size=40,
+    context_length=200,
+    width=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=8,
+    hidden_width=48,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    return Transformer(CONFIG, seed=7)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[np.ndarray]:
+    rng = numpy_generator(0)
+    return [np.append(EOS, rng.integers(2, 40, size=rng.integers(0, 140))) for _ in range(150)]
+
+
+def as_bytes(samples: list[Generated]) -> list[tuple[bytes, bool]]:
+    return [(sample.tokens.tobytes(), sample.finished) for sample in samples]
+
+
+@pytest.fixture(scope="module")
+def samples(model: Transformer, prompts: list[np.ndarray]) -> list[Generated]:
+    return generate(model, prompts, max_new_tokens=40, stream_seeds=range(150))
+
+
+def test_bytes_do_not_depend_on_slots(
+    model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
+) -> None:
+    for slots in (1, 256):
+        other = generate(model, prompts, max_new_tokens=40, stream_seeds=range(150), slots=slots)
+        assert as_bytes(other) == as_bytes(samples)
+
+
+def test_bytes_do_not_depend_on_order(
+    model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
+) -> None:
+    order = numpy_generator(1).permutation(150).tolist()
+    shuffled = generate(model, [prompts[i] for i in order], max_new_tokens=40, stream_seeds=order)
+    assert as_bytes(shuffled) == [as_bytes(samples)[i] for i in order]
+
+
+def test_bytes_do_not_depend_on_company(
+    model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
+) -> None:
+    for index in (0, 41, 149):
+        alone = generate(model, [prompts[index]], max_new_tokens=40, stream_seeds=[index])
+        assert as_bytes(alone) == [as_bytes(samples)[index]]
+
+
+def test_iteration_yields_every_index_once_as_generate_does(
+    model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
+) -> None:
+    before = torch.get_rng_state()
+    pairs = list(generate_iter(model, prompts, max_new_tokens=40, stream_seeds=range(150), slots=256))
+    assert torch.equal(before, torch.get_rng_state())
+    assert sorted(index for index, _ in pairs) == list(range(150))
+    assert as_bytes([sample for _, sample in sorted(pairs, key=lambda pair: pair[0])]) == as_bytes(samples)
+    assert [index for index, _ in pairs] != list(range(150))
+
+
+def test_limits_by_sample_and_what_finished_means(
+    model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
+) -> None:
+    limits = [1 + index % 20 for index in range(150)]
+    short = generate(model, prompts, max_new_tokens=limits, stream_seeds=range(150))
+    for sample, whole, limit in zip(short, samples, limits, strict=True):
+        assert np.array_equal(sample.tokens, whole.tokens[:limit])
+        assert sample.finished == (whole.finished and len(whole.tokens) < limit)
+        assert EOS not in sample.tokens
+    assert {sample.finished for sample in short} == {True, False}
+
+
+def replay(model: Transformer, prompt: np.ndarray, seed: int, limit: int) -> Iterator[int]:
+    """Draw by full forward passes, without a cache or a batch."""
+    tokens, uniforms = prompt.tolist(), numpy_generator(seed).random(limit)
+    for uniform in uniforms:
+        logits = model(torch.tensor([tokens]))[0, -1].double()
+        logits[SEP] = -math.inf
+        token = int(np.searchsorted(logits.softmax(0).cumsum(0).numpy(), uniform, side="right"))
+        yield token
+        if token == EOS:
+            return
+        tokens.append(token)
+
+
+@torch.no_grad()
+def test_cached_decoding_equals_full_forward(
+    model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
+) -> None:
+    for index in (0, 5, 33, 77):
+        expected = list(replay(model, prompts[index], index, 40))
+        assert samples[index].tokens.tolist() + [EOS] * samples[index].finished == expected
+
+
+@torch.no_grad()
+def test_cached_logits_equal_full_forward(
+    model: Transformer, prompts: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def record(logits: torch.Tensor, uniforms: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        seen.append(logits[0].clone())
+        return torch.full((len(logits),), 5)
+
+    monkeypatch.setattr(decode_module, "draw", record)
+    generate(model, [prompts[3]], max_new_tokens=30, stream_seeds=[0])
+    inputs = torch.tensor([prompts[3].tolist() + [5] * 29])
+    expected = model(inputs)[0, len(prompts[3]) - 1 :]
+    torch.testing.assert_close(torch.stack(seen), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_samples_follow_the_model(temperature: float) -> None:
+    """Chi-square of 4,000 samples against all 40 outcomes of at most 3 draws from 4 tokens."""
+    model = Transformer(dataclasses.replace(CONFIG, vocab_size=5, context_length=8), seed=3)
+    prompt = np.array([EOS, 3, SEP])
+    samples = generate(
+        model, [prompt] * 4000, max_new_tokens=3, stream_seeds=range(4000), temperature=temperature, slots=512
+    )
+    probs = outcome_probabilities(model, prompt, temperature)
+    assert sum(probs.values()) == pytest.approx(1)
+    counts = dict.fromkeys(probs, 0)
+    for sample in samples:
+        counts[(*sample.tokens.tolist(), EOS) if sample.finished else tuple(sample.tokens.tolist())] += 1
+    expected = np.array(list(probs.values()))
+    expected *= 4000 / expected.sum()
+    observed = np.array(list(counts.values()))
+    rare = expected < 5
+    expected = np.append(expected[~rare], expected[rare].sum())
+    observed = np.append(observed[~rare], observed[rare].sum())
+    kept = expected > 0
+    assert kept.sum() >= 15
+    assert stats.chisquare(observed[kept], expected[kept]).pvalue > 2e-5
+
+
+@torch.no_grad()
+def outcome_probabilities(model: Transformer, prompt: np.ndarray, temperature: float) -> dict[tuple, float]:
+    """P of every (draw, …): those that end in EOS, and those of 3 draws without it."""
+    words = [2, 3, 4]
+    outcomes = [(*head, EOS) for n in range(3) for head in product(words, repeat=n)]
+    outcomes += list(product(words, repeat=3))
+    probs = {}
+    for outcome in outcomes:
+        logits = model(torch.tensor([[*prompt.tolist(), *outcome[:-1]]]))[0, len(prompt) - 1 :].double()
+        logits[:, SEP] = -math.inf
+        log_probs = (logits / temperature).log_softmax(dim=-1)
+        probs[outcome] = float(log_probs[range(len(outcome)), list(outcome)].sum().exp())
+    return probs
+
+
+def test_sep_is_never_drawn_even_where_the_model_insists() -> None:
+    logits = torch.zeros(64, 6)
+    logits[:, SEP] = 50.0
+    uniforms = torch.linspace(0, 1 - 2**-53, 64, dtype=torch.float64)
+    drawn = draw(logits, uniforms, Sampling())
+    assert torch.equal(drawn.unique(), torch.tensor([0, 2, 3, 4, 5]))
+
+
+def test_extreme_uniforms_draw_tokens_that_have_mass() -> None:
+    logits = torch.tensor([[-math.inf, 0.0, 1.0, -math.inf], [-math.inf, 0.0, 1.0, -math.inf]])
+    drawn = draw(logits, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), Sampling())
+    assert drawn.tolist() == [2, 2]
+
+
+def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p() -> None:
+    masses = torch.tensor([0.1, 0.0, 0.4, 0.2, 0.3])
+    uniforms = torch.linspace(0, 1 - 2**-53, 1001, dtype=torch.float64)
+    for top_p, kept in ((0.3, [2]), (0.6, [2, 4]), (0.75, [2, 3, 4]), (1.0, [0, 2, 3, 4])):
+        drawn = draw(masses.log().expand(1001, 5), uniforms, Sampling(top_p=top_p))
+        shares = torch.bincount(drawn, minlength=5) / 1001
+        expected = torch.zeros(5)
+        expected[kept] = masses[kept] / masses[kept].sum()
+        torch.testing.assert_close(shares, expected, rtol=0, atol=2 / 1001)
+
+
+def test_samples_of_full_context_fit(model: Transformer) -> None:
+    prompt = np.full(160, 3)
+    (sample,) = generate(model, [prompt], max_new_tokens=41, stream_seeds=[2])
+    assert len(sample.tokens) <= 41
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_new_tokens": 42}, "prompt 0 of 160 tokens with 42 new ones does not fit context_length = 200"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": [1, 2]}, "max_new_tokens"),
+        ({"max_new_tokens": 1, "stream_seeds": [1, 2]}, "stream_seeds"),
+        ({"max_new_tokens": 1, "temperature": 0.0}, "temperature"),
+        ({"max_new_tokens": 1, "top_p": 1.5}, "top_p"),
+    ],
+)
+def test_mistakes_are_named(model: Transformer, arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generate(model, [np.full(160, 3)], **({"stream_seeds": [1]} | arguments))
+
+
+def test_an_empty_prompt_is_refused_and_no_prompts_are_none(model: Transformer) -> None:
+    with pytest.raises(ConfigError, match="prompt 0 of 0 tokens"):
+        generate(model, [np.array([], dtype=np.int64)], max_new_tokens=1, stream_seeds=[1])
+    assert generate(model, [], max_new_tokens=1, stream_seeds=[]) == []
+
+
+def test_document_probabilities_sum_to_one_with_those_that_go_on() -> None:
+    """Σ P(d) over documents of at most 2 tokens + P(no EOS within 3 tokens) = 1."""
+    model = Transformer(dataclasses.replace(CONFIG, vocab_size=5, context_length=8), seed=3)
+    documents = [np.array(d, dtype=np.int64) for n in range(3) for d in product(range(1, 5), repeat=n)]
+    prefixes = torch.tensor([[EOS, *d] for d in product(range(1, 5), repeat=3)])
+    with torch.no_grad():
+        log_probs = model(prefixes).log_softmax(dim=-1)[:, :3].gather(2, prefixes[:, 1:, None])
+    total = np.exp(log_prob_documents(model, documents)).sum() + float(log_probs.sum(dim=(1, 2)).exp().sum())
+    assert total == pytest.approx(1, rel=1e-5)

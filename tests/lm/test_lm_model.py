@@ -1,0 +1,259 @@
+"""The transformer's behaviour: what a position can see, parity with a second road, determinism."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sbp_bayes.base.config import decode, encode
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.records import IGNORE, Batch
+from sbp_bayes.lm import PRESETS, LMConfig, Transformer, with_context_length
+from sbp_bayes.lm.attention import attention, causal_mask, reference_attention
+from sbp_bayes.lm.layers import norm_and_rotate, rms_norm, rotary_table
+
+TINY = LMConfig(
+    vocab_size=31,
+    context_length=96,
+    width=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=8,
+    hidden_width=24,
+)
+
+
+def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(2, TINY.vocab_size, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gradient_by_position(model: Transformer, segments: torch.Tensor, position: int) -> torch.Tensor:
+    """∂ (hidden state at `position`) / ∂ (embedding of each input), its largest entry by input, (T,)."""
+    embedded = []
+    handle = model.embedding.register_forward_hook(lambda *args: embedded.append(args[2]) or args[2])
+    weights = torch.randn(TINY.width, generator=torch.Generator().manual_seed(1))
+    hidden = model.hidden(tokens(1, segments.shape[1]), segments)[0, position] @ weights
+    handle.remove()
+    (gradient,) = torch.autograd.grad(hidden, embedded[0])
+    return gradient[0].abs().amax(dim=-1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4), share=st.floats(0, 1))
+def test_a_position_sees_its_own_segment_up_to_itself_and_nothing_else(
+    lengths: list[int], share: float
+) -> None:
+    lengths = lengths[
+        : 1 + next((i for i in range(len(lengths)) if sum(lengths[: i + 2]) > 96), len(lengths))
+    ]
+    segments = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
+    position = min(int(share * segments.shape[1]), segments.shape[1] - 1)
+    seen = gradient_by_position(Transformer(TINY, seed=3), segments, position) > 0
+    at = torch.arange(segments.shape[1])
+    assert torch.equal(seen, (segments[0] == segments[0, position]) & (at <= position))
+
+
+def test_second_document_of_a_pair_attends_to_the_first() -> None:
+    one_segment = torch.zeros(1, 20, dtype=torch.int64)
+    assert (gradient_by_position(Transformer(TINY), one_segment, 19)[:10] > 0).all()
+
+
+def test_packed_documents_score_as_they_do_alone() -> None:
+    model = Transformer(TINY, seed=5).double()
+    first, second = tokens(1, 37, seed=1), tokens(1, 50, seed=2)
+    segments = torch.repeat_interleave(torch.arange(2), torch.tensor([37, 50]))[None]
+    packed = model(torch.cat((first, second), dim=1), segments)
+    torch.testing.assert_close(packed[:, :37], model(first), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(packed[:, 37:], model(second), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_positions", [1, 63, 64, 65, 150])
+def test_attention_equals_the_reference(num_positions: int) -> None:
+    generator = torch.Generator().manual_seed(num_positions)
+    q = torch.randn(3, 4, num_positions, 8, generator=generator)
+    k, v = torch.randn(2, 3, 2, num_positions, 8, generator=generator)
+    segments = (torch.rand(3, num_positions, generator=generator) < 0.05).cumsum(dim=1)
+    for mask in (causal_mask(num_positions), causal_mask(num_positions, segments)):
+        expected = reference_attention(q, k, v, mask).float()
+        torch.testing.assert_close(attention(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_reference_attention_is_the_sum_written_out() -> None:
+    q, k, v = torch.randn(3, 1, 1, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mixed = reference_attention(q, k, v, causal_mask(5))
+    for t in range(5):
+        weights = [math.exp(float(q[0, 0, t] @ k[0, 0, s]) / 2) for s in range(t + 1)]
+        expected = sum(w * v[0, 0, s] for s, w in enumerate(weights)) / sum(weights)
+        torch.testing.assert_close(mixed[0, 0, t], expected, rtol=1e-10, atol=0)
+
+
+def test_gradients_written_by_hand_are_right() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    turns = rotary_table(5, 4, 100.0).to(torch.complex128)[:, None].expand(5, 3, 2)
+    assert torch.autograd.gradcheck(lambda x, gain: rms_norm(x, gain, 1e-6), (draw(2, 5, 6), draw(6)))
+    assert torch.autograd.gradcheck(
+        lambda x, gain: norm_and_rotate(x, gain, turns, 1e-6), (draw(2, 5, 3, 4), draw(3, 4))
+    )
+
+
+def test_rotation_makes_scores_depend_on_distance_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 1, 1, 1, 8, generator=generator, dtype=torch.float64)
+    turns = rotary_table(60, 8, 10_000.0).to(torch.complex128)[:, None]
+    gain = torch.ones(1, 8, dtype=torch.float64)
+
+    def score(at_query: int, at_key: int) -> torch.Tensor:
+        turned_q = norm_and_rotate(q, gain, turns[at_query : at_query + 1], 1e-6)
+        return (turned_q * norm_and_rotate(k, gain, turns[at_key : at_key + 1], 1e-6)).sum()
+
+    torch.testing.assert_close(score(7, 3), score(47, 43), rtol=1e-5, atol=1e-6)
+    assert not torch.isclose(score(7, 3), score(7, 4), rtol=1e-3)
+
+
+def test_the_network_agrees_with_one_written_out_in_float64() -> None:
+    """Pre-norm, QK-norm before rotation, SwiGLU and tied head, by plain formulas."""
+    model = Transformer(TINY, seed=9)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(len(name)))
+    inputs = tokens(2, 33)
+    expected = plain_forward(model, inputs)
+    assert (model(inputs) - expected).norm() < 1e-6 * expected.norm()
+    torch.testing.assert_close(model.double()(inputs), expected, rtol=1e-5, atol=1e-6)
+
+
+def plain_forward(model: Transformer, inputs: torch.Tensor) -> torch.Tensor:
+    state = {name: value.double() for name, value in model.state_dict().items()}
+    config, length = model.config, inputs.shape[1]
+
+    def norm(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        return x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt() * gain
+
+    def rotate(x: torch.Tensor) -> torch.Tensor:
+        half = torch.arange(config.head_width // 2, dtype=torch.float64)
+        angle = torch.arange(length)[:, None] * config.rope_theta ** (-2 * half / config.head_width)
+        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+        even, odd = x[..., 0::2], x[..., 1::2]
+        return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+    x = state["embedding.weight"][inputs]
+    for i in range(config.num_layers):
+        block = {
+            name.split(".")[2]: value for name, value in state.items() if name.startswith(f"blocks.{i}.")
+        }
+        heads = (norm(x, block["attention_norm"]) @ block["qkv"].T).unflatten(-1, (-1, config.head_width))
+        q, k, v = heads.split([config.num_heads, config.num_kv_heads, config.num_kv_heads], dim=2)
+        q, k = rotate(norm(q, block["q_norm"])), rotate(norm(k, block["k_norm"]))
+        mixed = reference_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), causal_mask(length)
+        )
+        x = x + mixed.transpose(1, 2).flatten(2) @ block["attention_out"].T
+        gate, up = (norm(x, block["feed_forward_norm"]) @ block["gate_up"].T).chunk(2, dim=-1)
+        x = x + (gate / (1 + (-gate).exp()) * up) @ block["down"].T
+    return norm(x, state["final_norm"]) @ state["embedding.weight"].T
+
+
+def test_a_model_is_a_function_of_its_seed_and_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    one, same, other = (Transformer(TINY, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert all(not torch.equal(one[name], other[name]) for name in one if one[name].ndim > 1)
+
+
+def test_a_longer_context_keeps_the_weights_and_the_answers() -> None:
+    model = Transformer(TINY, seed=2).set_matmul_dtype(torch.bfloat16)
+    longer = with_context_length(model, 200)
+    assert longer.config == dataclasses.replace(TINY, context_length=200)
+    assert longer.matmul_dtype == torch.bfloat16
+    with torch.no_grad():
+        assert torch.equal(longer(tokens(1, 96)), model(tokens(1, 96)))
+        assert longer(tokens(1, 200)).shape == (1, 200, TINY.vocab_size)
+        longer.final_norm.zero_()
+    assert model.final_norm.sum() == TINY.width
+
+
+def test_rows_beyond_the_context_are_refused() -> None:
+    with pytest.raises(ConfigError, match="rows of 97 tokens exceed context_length = 96"):
+        Transformer(TINY)(tokens(1, 97))
+
+
+def test_a_batch_can_be_learned_by_heart_in_bfloat16_products() -> None:
+    model = Transformer(TINY, seed=0).set_matmul_dtype(torch.bfloat16)
+    inputs = tokens(4, 24)
+    batch = Batch(inputs, inputs.roll(-1, dims=1), torch.zeros_like(inputs))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(120):
+        loss, count = model.loss_sum(batch)
+        optimiser.zero_grad()
+        (loss / count).backward()
+        optimiser.step()
+    with torch.no_grad():
+        loss, count = model.loss_sum(batch)
+    assert loss / count < 0.1
+
+
+def test_rounded_products_change_the_gradient_by_bfloat16_rounding_only() -> None:
+    inputs = tokens(2, 64)
+    batch = Batch(inputs, inputs.roll(-1, dims=1), torch.zeros_like(inputs))
+    gradients = []
+    for dtype in (None, torch.bfloat16):
+        model = Transformer(TINY, seed=4).set_matmul_dtype(dtype)
+        model.loss_sum(batch)[0].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    exact, rounded = gradients
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.02
+
+
+@torch.no_grad()
+def test_without_gradients_products_are_not_rounded() -> None:
+    exact, rounding = Transformer(TINY, seed=4), Transformer(TINY, seed=4).set_matmul_dtype(torch.bfloat16)
+    assert torch.equal(rounding(tokens(2, 30)), exact(tokens(2, 30)))
+
+
+def test_loss_sum_counts_targets_and_ignores_the_others() -> None:
+    model, inputs = Transformer(TINY, seed=1), tokens(3, 40)
+    targets = inputs.roll(-1, dims=1)
+    targets[:, ::3] = IGNORE
+    loss, count = model.loss_sum(Batch(inputs, targets, torch.zeros_like(inputs)))
+    expected = torch.nn.functional.cross_entropy(
+        model(inputs).flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORE
+    )
+    assert count == int((targets != IGNORE).sum())
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_counted_as_built(name: str, tied: bool) -> None:
+    config = dataclasses.replace(PRESETS[name], tied_embeddings=tied)
+    model = Transformer(config)
+    assert config.num_parameters == sum(p.numel() for p in model.parameters())
+    assert config.flops_per_token == 6 * PRESETS[name].num_parameters
+    assert decode(LMConfig, encode(config)) == config
+    assert model(torch.zeros(1, 3, dtype=torch.int64)).shape == (1, 3, config.vocab_size)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("vocab_size", 2),
+        ("width", 0),
+        ("num_kv_heads", 3),
+        ("head_width", 7),
+        ("rope_theta", 0.5),
+        ("norm_eps", 0.0),
+    ],
+)
+def test_a_value_out_of_range_is_named(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=key):
+        dataclasses.replace(TINY, **{key: value})

@@ -1,0 +1,145 @@
+"""Tuning: it learns what d1 says of d2, keeps the best weights, resumes to the bit, refuses strangers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from sbp_bayes.base.errors import ConfigError, CorpusError
+from sbp_bayes.corpus import Corpus, Document
+from sbp_bayes.lm import LMConfig, Transformer, load_model, save_model
+from sbp_bayes.synthesizer import NeuralSynthesizer, PairRows, TuneConfig, pair_loss, tune
+from sbp_bayes.synthesizer.tuning import _validation
+from sbp_bayes.training import OptimiserConfig
+
+VOCAB_SIZE = 24
+CONFIG = TuneConfig(
+    max_document_tokens=8,
+    num_epochs=3.0,
+    rows_per_batch=16,
+    optimiser=OptimiserConfig(peak_lr=2e-2),
+    num_validations=4,
+    max_validation_pairs=60,
+)
+
+
+@dataclasses.dataclass
+class Indices:
+    """Pairs without the rest of a `PairSet`."""
+
+    first: np.ndarray
+    second: np.ndarray
+    corpus_fingerprint: str
+    fingerprint: str
+
+
+def two_topic_corpus(num_documents, seed):
+    """Documents of 6 tokens below 13 or from 13 on, by turns."""
+    generator = np.random.default_rng(seed)
+    tokens = [generator.integers(2 + 11 * (i % 2), 13 + 11 * (i % 2), 6) for i in range(num_documents)]
+    documents = [Document(id=f"{seed}:{i}", text="text", source="test") for i in range(num_documents)]
+    return Corpus.from_tokens(documents, tokens, vocab_size=VOCAB_SIZE)
+
+
+def topic_pairs(corpus, num_pairs, seed):
+    generator = np.random.default_rng(seed)
+    first = generator.integers(len(corpus), size=num_pairs)
+    second = (first + 2 * generator.integers(1, len(corpus) // 2, size=num_pairs)) % len(corpus)
+    return Indices(first, second, corpus.fingerprint, f"pairs {seed}")
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model")
+    shape = {"width": 16, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_width": 8}
+    config = LMConfig(vocab_size=VOCAB_SIZE, context_length=7, hidden_width=32, **shape)
+    save_model(Transformer(config, seed=0), directory)
+    train, held_out = two_topic_corpus(400, 0), two_topic_corpus(20, 1)
+    return CONFIG, directory, train, topic_pairs(train, 800, 0), held_out, topic_pairs(held_out, 80, 1)
+
+
+@pytest.fixture(scope="module")
+def tuned(arguments, tmp_path_factory):
+    return tune(*arguments, tmp_path_factory.mktemp("tuned"))
+
+
+def test_tuned_model_reaches_the_entropy_of_d2_given_its_topic(tuned):
+    # A document has 6 tokens of 11 and a sure EOS, 7 targets.
+    entropy = 6 * np.log(11) / 7
+    counts = tuned.counts
+    before, after = counts["validation_nats_per_token_before"], counts["validation_nats_per_token"]
+    assert abs(after - entropy) < 0.05 < before - entropy - 1
+    assert counts["validation_pairs"] == 60
+    assert counts["tokens"] == counts["steps"] * 16 * 18
+
+
+def test_tuned_model_infers_the_topic_from_d1(tuned, arguments):
+    held_out = arguments[4]
+    synthesizer = NeuralSynthesizer(load_model(tuned.directory / "best"))
+    assert synthesizer.max_document_tokens == 8
+    d2 = [held_out.document(i) for i in range(20)]
+    related = [held_out.document((i + 2) % 20) for i in range(20)]
+    unrelated = [held_out.document((i + 3) % 20) for i in range(20)]
+    gain = synthesizer.log_prob(d2, given=related) - synthesizer.log_prob(d2, given=unrelated)
+    assert gain.min() > 1.0
+    samples = synthesizer.sample(related, torch.Generator().manual_seed(0))
+    same = torch.cat([(sample >= 13) == bool(i % 2) for i, sample in enumerate(samples)])
+    assert same.double().mean() > 0.9
+
+
+def test_best_weights_are_those_of_the_reported_loss(tuned, arguments):
+    loss = pair_loss(load_model(tuned.directory / "best"), _validation(CONFIG, *arguments[4:6]), 16)
+    assert loss.nats_per_token == pytest.approx(tuned.counts["validation_nats_per_token"], rel=1e-6)
+
+
+def test_finished_tuning_is_not_done_again(tuned, arguments, monkeypatch):
+    monkeypatch.setattr(PairRows, "batch", None)
+    assert tune(*arguments, tuned.directory) == tuned
+
+
+def test_interrupted_tuning_ends_with_the_same_weights(tuned, arguments, tmp_path, monkeypatch):
+    batch, calls = PairRows.batch, []
+
+    def stop_once(self, step):
+        calls.append(step)
+        if len(calls) == tuned.counts["steps"] // 2:
+            raise KeyboardInterrupt
+        return batch(self, step)
+
+    monkeypatch.setattr(PairRows, "batch", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        tune(*arguments, tmp_path)
+    assert tune(*arguments, tmp_path).counts == tuned.counts
+    for name in ("best", "last"):
+        first, second = (load_model(place / name).state_dict() for place in (tuned.directory, tmp_path))
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_patience_stops_a_tuning_that_gets_worse_and_keeps_the_first_weights(tuned, arguments, tmp_path):
+    _, _, train, pairs, *held_out = arguments
+    crossed = dataclasses.replace(pairs, second=(pairs.second + 1) % 400, fingerprint="crossed")
+    config = dataclasses.replace(CONFIG, patience=1)
+    manifest = tune(config, tuned.directory / "best", train, crossed, *held_out, tmp_path)
+    assert manifest.counts["best_step"] == 0
+    assert manifest.counts["epochs"] < 2
+    first, kept = (load_model(place / "best").state_dict() for place in (tuned.directory, tmp_path))
+    assert all(torch.equal(first[key], kept[key]) for key in first)
+
+
+def test_strangers_are_refused(arguments, tmp_path):
+    config, model, train, pairs, held_out, held_out_pairs = arguments
+    with pytest.raises(CorpusError, match="the train pairs were made from another corpus"):
+        tune(config, model, held_out, pairs, held_out, held_out_pairs, tmp_path)
+    with pytest.raises(CorpusError, match="the validation pairs were made from another corpus"):
+        tune(config, model, train, pairs, train, held_out_pairs, tmp_path)
+    foreign = dataclasses.replace(train, tokens=train.tokens + np.uint16(20))
+    foreign_pairs = dataclasses.replace(pairs, corpus_fingerprint=foreign.fingerprint)
+    with pytest.raises(CorpusError, match="the train documents have token 43, but the model knows 24"):
+        tune(config, model, foreign, foreign_pairs, held_out, held_out_pairs, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["max_document_tokens", "rows_per_batch", "num_epochs", "patience"])
+def test_settings_out_of_range_are_named(key):
+    with pytest.raises(ConfigError, match=f"{key} = 0"):
+        dataclasses.replace(CONFIG, **{key: 0})
