@@ -40,9 +40,7 @@ def compare(output: RunOutput) -> dict[str, Any]:
     return {"arms": arms, "share_of_oracle_gain": shares}
 
 
-def _arm(
-    output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: Bootstrap
-) -> dict[str, Any]:
+def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: Bootstrap) -> dict[str, Any]:
     loss = bootstrap.loss(scores)
     stages = [run.pretraining(arm) for run in output.seeds]
     rows = [row for row in output.rows("") if (row.arm, row.checkpoint) == (arm, checkpoint)]
@@ -63,9 +61,7 @@ def _arm(
 
 
 def _share(bootstrap: Bootstrap, scores: dict[str, Arm]) -> dict[str, Any]:
-    found = bootstrap.share_of_gain(
-        baseline=scores["baseline"], arm=scores["sbp"], oracle=scores["oracle"]
-    )
+    found = bootstrap.share_of_gain(baseline=scores["baseline"], arm=scores["sbp"], oracle=scores["oracle"])
     share = {"value": None, "low": None, "high": None} if found.share is None else _interval(found.share)
     return {
         **share,

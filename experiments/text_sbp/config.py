@@ -56,7 +56,9 @@ class TextSbpConfig:
         require(self.unique_tokens > 0, "unique_tokens", self.unique_tokens, "a positive number")
         require(self.repetitions > 0, "repetitions", self.repetitions, "a positive number")
         require(self.oracle_multiple > 1, "oracle_multiple", self.oracle_multiple, "more than 1")
-        require(len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "one or more, all different")
+        require(
+            len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "one or more, all different"
+        )
         if self.model.vocab_size != self.corpus.vocab_size:
             raise ConfigError(
                 f"model.vocab_size = {self.model.vocab_size} differs from "
@@ -118,9 +120,7 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         num_resamples=200,
     ),
     "demo": TextSbpConfig(
-        corpus=CorpusConfig(
-            paths=PACKAGED, vocab_size=PRESETS["demo"].vocab_size, validation_share=0.02
-        ),
+        corpus=CorpusConfig(paths=PACKAGED, vocab_size=PRESETS["demo"].vocab_size, validation_share=0.02),
         model=PRESETS["demo"],
         unique_tokens=200_000,
         optimiser=OptimiserConfig(peak_lr=1e-2),

@@ -205,9 +205,7 @@ def _examples(shown: SeedRun) -> dict[str, Any]:
     chosen = np.flatnonzero(seeds == document)[:SYNTHESES_SHOWN]
     return {
         "document": _document(shown.unique, document),
-        "syntheses": [
-            {"text": synthetic.texts[i], "finished": bool(synthetic.complete[i])} for i in chosen
-        ],
+        "syntheses": [{"text": synthetic.texts[i], "finished": bool(synthetic.complete[i])} for i in chosen],
     }
 
 

@@ -1,7 +1,5 @@
 """How good the synthetic text is, beside real text by the same measures: a stage of the experiment."""
 
-import dataclasses
-
 import numpy as np
 
 from experiments.text_sbp.config import TextSbpConfig

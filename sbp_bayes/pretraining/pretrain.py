@@ -159,7 +159,9 @@ def _pretrain(
     checkpoint_seconds: float,
 ) -> Outcome:
     result = train(
-        Transformer(config.model, seed=derive_seed(config.seed, "model")),
+        Transformer(config.model, seed=derive_seed(config.seed, "model")).set_matmul_dtype(
+            matmul_dtype(config.matmul_dtype)
+        ),
         mixture,
         optimiser=config.optimiser,
         directory=folder.path,
