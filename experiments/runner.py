@@ -36,14 +36,15 @@ def make_experiment(name: str, configs: Mapping[str, Any], default: str) -> Expe
         experiment.add_named_config(config_name, encode(config))
     if os.environ.get("RANK", "0") == "0":
         experiment.observers.append(FileStorageObserver(RUNS))
-    experiment.logger = logging.getLogger(name)
-    experiment.logger.setLevel(logging.CRITICAL)  # failures are told once, by `run_command_line`
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.CRITICAL)  # failures are told once, by `run_command_line`
+    experiment.logger = logger  # type: ignore[assignment]
     return experiment
 
 
 def run_command_line(experiment: Experiment, arguments: list[str]) -> int:
     """Run Sacred's own command line; return 0, 2 after a user's mistake, or 130 after an interrupt."""
-    program = f"python -m experiments.{experiment.path}"
+    program = f"python -m experiments.{experiment.path!s}"
     try:
         # Sacred prints tracebacks of its own unless it is told to raise.
         experiment.run_commandline([program, *arguments, "--debug"])

@@ -2,13 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sbp_bayes.base.runtime import configure_runtime
 
 configure_runtime()
-
-from sacred.run import Run  # noqa: E402
 
 from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
 from experiments.text_sbp.config import CONFIGS, TextSbpConfig  # noqa: E402
@@ -20,11 +18,14 @@ from sbp_bayes.base.config import decode  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
 from sbp_bayes.results import write_results  # noqa: E402
 
+if TYPE_CHECKING:
+    from sacred.run import Run
+
 experiment = make_experiment("text_sbp", CONFIGS, default="demo")
 
 
 @experiment.main
-def main(_config: dict[str, Any], _run: Run) -> dict[str, Any]:
+def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
     """Decode the settings, run every stage, and leave rows, report and metrics in the run's folder."""
     settings = {key: value for key, value in _config.items() if key != "seed"}  # Sacred adds its own
     output = run(decode(TextSbpConfig, settings), WORK)
@@ -39,7 +40,7 @@ def main(_config: dict[str, Any], _run: Run) -> dict[str, Any]:
     return {"share_of_oracle_gain": content["share_of_oracle_gain"]["best"]["value"]}
 
 
-def config_name(run: Run) -> str:
+def config_name(run: "Run") -> str:
     """Return the named configurations and changed settings of the command line, as they were given."""
     updates = run.meta_info.get("options", {}).get("UPDATE") or ["demo"]
     return " ".join(updates)
@@ -52,7 +53,7 @@ def keep(output: RunOutput, content: dict[str, Any], folder: Path) -> None:
     write_report(content, folder / "report.html")
 
 
-def log_metrics(run: Run, content: dict[str, Any]) -> None:
+def log_metrics(run: "Run", content: dict[str, Any]) -> None:
     """Log every arm's validation curve to Sacred, by tokens seen."""
     for curve in content["dynamics"]:
         name = f"{curve['arm']}.{curve['seed']}.validation_nats_per_token"

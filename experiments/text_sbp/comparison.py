@@ -1,6 +1,7 @@
 """The compute-matched comparison on test: losses, paired differences and the share of the oracle's gain."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: B
     }
 
 
-def _share(bootstrap: Bootstrap, scores: dict[str, Arm]) -> dict[str, Any]:
+def _share(bootstrap: Bootstrap, scores: Mapping[str, Arm]) -> dict[str, Any]:
     found = bootstrap.share_of_gain(baseline=scores["baseline"], arm=scores["sbp"], oracle=scores["oracle"])
     share = {"value": None, "low": None, "high": None} if found.share is None else _interval(found.share)
     return {

@@ -7,7 +7,7 @@ from sbp_bayes.base.config import encode
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import document_quality, pair_quality, pair_similarity
+from sbp_bayes.evaluation import QualityConfig, pair_similarity, quality_report
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import PairSet, fit_embedder
 from sbp_bayes.pipeline import SbpStages
@@ -24,33 +24,34 @@ def measure_quality(
     The manifest's counts are "synthetic" and "real", each with documents, copying and similarity.
     """
     inputs = {name: getattr(stages, name).fingerprint for name in ("baseline", "pairs", "synthesis")}
-    settings = {"pairs": encode(config.pairs), "screen": encode(config.screen), "seed": seed}
-    plan = plan_stage("quality", settings, inputs, ("evaluation", "pairing", "corpus"))
+    settings = QualityConfig(
+        max_document_tokens=config.tune.max_document_tokens,
+        repetition=config.screen.repetition,
+        seed=seed,
+    )
+    plan = plan_stage(
+        "quality", {"quality": settings, "pairs": config.pairs}, inputs, ("evaluation", "pairing", "corpus")
+    )
 
     def measure(folder: StageFolder) -> Outcome:
         synthetic = Corpus.load(stages.synthesis.directory / "corpus")
-        seeds = np.array([metadata["seed_index"] for metadata in synthetic.metadata], np.int64)
         pairs = PairSet.load(stages.pairs.directory / "train")
-        model = load_model(stages.baseline.directory / "best")
-        embedder = fit_embedder(config.pairs, unique, model)
-        rule = config.screen.repetition
-        real_second = unique.select(pairs.second)
+        report = quality_report(settings, synthetic, unique, pairs)
+        embedder = fit_embedder(config.pairs, unique, load_model(stages.baseline.directory / "best"))
         vectors = embedder.embed(unique)
-        compared = [_sample(len(synthetic), seed), _sample(len(pairs), seed)]
-        sampled = synthetic.select(compared[0])
+        sampled, real = synthetic.select(_sample(len(synthetic), seed)), _sample(len(pairs), seed)
+        seeds = np.array([metadata["seed_index"] for metadata in sampled.metadata], np.int64)
         return Outcome(
             counts={
                 "synthetic": {
-                    "documents": encode(document_quality(synthetic, rule)),
-                    "copying": encode(pair_quality(synthetic, seeds, unique)),
-                    "similarity": _similarity(vectors[seeds[compared[0]]], embedder.embed(sampled), seed),
+                    "documents": encode(report.synthetic_documents),
+                    "copying": encode(report.synthetic_pairs),
+                    "similarity": _similarity(vectors[seeds], embedder.embed(sampled), seed),
                 },
                 "real": {
-                    "documents": encode(document_quality(unique, rule)),
-                    "copying": encode(pair_quality(real_second, pairs.first, unique, own=pairs.second)),
-                    "similarity": _similarity(
-                        vectors[pairs.first[compared[1]]], vectors[pairs.second[compared[1]]], seed
-                    ),
+                    "documents": encode(report.real_documents),
+                    "copying": encode(report.real_pairs),
+                    "similarity": _similarity(vectors[pairs.first[real]], vectors[pairs.second[real]], seed),
                 },
             }
         )

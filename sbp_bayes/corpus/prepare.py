@@ -12,7 +12,7 @@ from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus.cleaning import clean_documents
 from sbp_bayes.corpus.dedup import DedupReport, deduplicate
 from sbp_bayes.corpus.packaged import PREFIX, packaged_fingerprint
@@ -66,7 +66,7 @@ class CorpusConfig:
         require(limit is None or limit >= 1, "limit_documents", limit, "at least 1")
 
 
-def prepare_corpus(config: CorpusConfig, directory: Path) -> Manifest:
+def prepare_corpus(config: CorpusConfig, directory: Path | Workspace) -> Manifest:
     """Read, clean, de-duplicate, split and tokenise the documents of `config.paths` into `directory`.
 
     Writes `tokenizer.json` (trained on the unique pool documents alone), the corpora `pool/`,

@@ -1,6 +1,6 @@
 """Losses with their intervals, and the quality of synthetic text."""
 
-from sbp_bayes.evaluation.assessment import QualityConfig, QualityReport, assess, quality_report
+from sbp_bayes.evaluation.assessment import QualityConfig, QualityReport, quality_report
 from sbp_bayes.evaluation.perplexity import SCORES, evaluate, score_corpus
 from sbp_bayes.evaluation.quality import (
     DocumentQuality,
@@ -25,7 +25,6 @@ __all__ = [
     "QualityConfig",
     "QualityReport",
     "ShareOfGain",
-    "assess",
     "document_quality",
     "evaluate",
     "pair_quality",

@@ -1,33 +1,34 @@
 """The quality report of a synthetic corpus beside the same measures of real documents and real pairs."""
 
 import dataclasses
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from sbp_bayes.base.config import encode, require
+from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, plan_stage, run_stage
-from sbp_bayes.base.store import write_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.corpus.repetition import RepetitionRule
 from sbp_bayes.evaluation.quality import DocumentQuality, PairQuality, document_quality, pair_quality
-
-REPORT = "quality.json"
 
 
 class Pairs(Protocol):
     """Ordered pairs of documents of D_unique, as `sbp_bayes.pairing.PairSet` has them."""
 
-    first: np.ndarray
-    second: np.ndarray
-    corpus_fingerprint: str
+    @property
+    def first(self) -> np.ndarray:
+        """Index of each d1 in D_unique, int64 (P,)."""
+        ...
 
     @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits of the corpus and the pairs."""
+    def second(self) -> np.ndarray:
+        """Index of each d2 in D_unique, int64 (P,)."""
+        ...
+
+    @property
+    def corpus_fingerprint(self) -> str:
+        """Fingerprint of the corpus that the indices mean."""
         ...
 
 
@@ -104,26 +105,6 @@ def quality_report(config: QualityConfig, synthetic: Corpus, unique: Corpus, pai
             copy_length=config.copy_length,
         ),
     )
-
-
-def assess(
-    config: QualityConfig, synthetic: Corpus, unique: Corpus, pairs: Pairs, directory: Path
-) -> Manifest:
-    """Write the quality report as a stage; it is in `quality.json` and in the manifest's counts.
-
-    Raises:
-        CorpusError: as `quality_report`.
-        StoreError: `directory` holds the output of another plan.
-    """
-    inputs = {"synthetic": synthetic.fingerprint, "unique": unique.fingerprint, "pairs": pairs.fingerprint}
-    plan = plan_stage("assess", config, inputs, ("evaluation", "corpus"))
-
-    def work(folder: StageFolder) -> Outcome:
-        report = encode(quality_report(config, synthetic, unique, pairs))
-        write_json(folder.path / REPORT, report)
-        return Outcome(counts=report)
-
-    return run_stage(plan, Path(directory), work)
 
 
 def _choice(config: QualityConfig, name: str, number: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.progress import progress
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus, Window, rows_of
 from sbp_bayes.evaluation.scores import DocumentScores
@@ -42,7 +42,7 @@ def score_corpus(model: Transformer, corpus: Corpus) -> DocumentScores:
     )
 
 
-def evaluate(model_dir: Path, corpus: Corpus, directory: Path) -> Manifest:
+def evaluate(model_dir: Path, corpus: Corpus, directory: Path | Workspace) -> Manifest:
     """Score `corpus` under the model in `model_dir` as a stage; the scores go to `scores.npz`.
 
     Returns:

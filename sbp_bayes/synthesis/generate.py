@@ -16,7 +16,7 @@ from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.records import EOS, SEP
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
 from sbp_bayes.lm import Generated, Transformer, generate, load_model, with_context_length
@@ -61,7 +61,12 @@ class SynthesisConfig:
 
 
 def synthesize(
-    config: SynthesisConfig, model_dir: Path, corpus: Corpus, directory: Path, *, tokenizer: Tokenizer
+    config: SynthesisConfig,
+    model_dir: Path,
+    corpus: Corpus,
+    directory: Path | Workspace,
+    *,
+    tokenizer: Tokenizer,
 ) -> Manifest:
     """Write a synthetic corpus of `config.num_tokens` tokens as a stage; it goes to `directory/corpus`.
 

@@ -2,22 +2,17 @@
 
 import dataclasses
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbp_bayes.base.config import decode
-from sbp_bayes.base.errors import ConfigError, CorpusError, StoreError
-from sbp_bayes.base.store import read_json
+from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.corpus import Corpus, Document
 from sbp_bayes.corpus.repetition import RepetitionRule, repeated_share
 from sbp_bayes.evaluation import (
     QualityConfig,
-    QualityReport,
-    assess,
     document_quality,
     pair_quality,
     pair_similarity,
@@ -187,17 +182,6 @@ def test_the_report_treats_real_and_synthetic_alike() -> None:
     assert report.real_pairs.copied_from_any == 0
     assert report.real_documents.token_quantiles[-1] == 30
     assert report.real_documents.num_documents == report.synthetic_documents.num_documents == 39
-
-
-def test_the_report_is_a_stage(tmp_path: Path) -> None:
-    unique, synthetic, pairs = world()
-    manifest = assess(CONFIG, synthetic, unique, pairs, tmp_path)
-    assert decode(QualityReport, read_json(tmp_path / "quality.json")) == quality_report(
-        CONFIG, synthetic, unique, pairs
-    )
-    assert manifest.counts == read_json(tmp_path / "quality.json")
-    with pytest.raises(StoreError, match=r"config\.seed"):
-        assess(dataclasses.replace(CONFIG, seed=1), synthetic, unique, pairs, tmp_path)
 
 
 def test_mistakes_are_named() -> None:
