@@ -1,9 +1,10 @@
 """Records that cross module borders."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 EOS = 0
@@ -48,3 +49,27 @@ class LossTotals:
     def nats_per_token(self) -> float:
         """Mean loss in nats per token with a target."""
         return self.loss_nats / self.num_tokens
+
+
+class Pairs(Protocol):
+    """Ordered pairs of one corpus's documents, as `sbp_bayes.pairing.PairSet` has them."""
+
+    @property
+    def first(self) -> "np.ndarray":
+        """Index of each d1 in the corpus, int64 (P,)."""
+        ...
+
+    @property
+    def second(self) -> "np.ndarray":
+        """Index of each d2 in the corpus, int64 (P,)."""
+        ...
+
+    @property
+    def corpus_fingerprint(self) -> str:
+        """Fingerprint of the corpus that the indices mean."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the corpus and the pairs."""
+        ...

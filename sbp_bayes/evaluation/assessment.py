@@ -1,35 +1,16 @@
 """The quality report of a synthetic corpus beside the same measures of real documents and real pairs."""
 
 import dataclasses
-from typing import Protocol
 
 import numpy as np
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.records import Pairs
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.corpus.repetition import RepetitionRule
 from sbp_bayes.evaluation.quality import DocumentQuality, PairQuality, document_quality, pair_quality
-
-
-class Pairs(Protocol):
-    """Ordered pairs of documents of D_unique, as `sbp_bayes.pairing.PairSet` has them."""
-
-    @property
-    def first(self) -> np.ndarray:
-        """Index of each d1 in D_unique, int64 (P,)."""
-        ...
-
-    @property
-    def second(self) -> np.ndarray:
-        """Index of each d2 in D_unique, int64 (P,)."""
-        ...
-
-    @property
-    def corpus_fingerprint(self) -> str:
-        """Fingerprint of the corpus that the indices mean."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,12 @@ Paper: arXiv 2509.15248, step 2 of SBP: loss on d2 alone, from the pretrained ch
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import CorpusError
-from sbp_bayes.base.records import LossTotals
+from sbp_bayes.base.records import LossTotals, Pairs
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.base.store import read_json
@@ -20,30 +19,6 @@ from sbp_bayes.lm import MatmulDtype, Transformer, load_model, matmul_dtype, sav
 from sbp_bayes.lm.weights import CONFIG
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
 from sbp_bayes.training import OptimiserConfig, train
-
-
-class Pairs(Protocol):
-    """Ordered pairs of one corpus's documents, as `sbp_bayes.pairing.PairSet` has them."""
-
-    @property
-    def first(self) -> np.ndarray:
-        """Index of each d1 in the corpus, int64 (P,)."""
-        ...
-
-    @property
-    def second(self) -> np.ndarray:
-        """Index of each d2 in the corpus, int64 (P,)."""
-        ...
-
-    @property
-    def corpus_fingerprint(self) -> str:
-        """Fingerprint of the corpus that the indices mean."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits of the corpus and the pairs."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
