@@ -135,6 +135,6 @@ def _subtitle(results: TextResults) -> str:
     budget = results.budget
     seeds = "one seed" if len(results.seeds) == 1 else f"mean of {len(results.seeds)} seeds"
     return (
-        f"{results.config_name}: {count(budget['tokens'])} tokens an arm, {budget['repetitions']:g} passes "
+        f"{results.config_name}: {count(budget['tokens'])} tokens an arm, {budget['repetitions']:.3g} passes "
         f"for the baseline, {percent(budget['synthetic_share'], 1)} of SBP's tokens synthetic; {seeds}"
     )
