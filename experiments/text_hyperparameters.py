@@ -20,10 +20,12 @@ from experiments.runner import WORK, make_experiment, run_command_line, run_fold
 from experiments.text_sbp.config import CONFIGS, TextSbpConfig  # noqa: E402
 from experiments.text_sbp.run import load_data  # noqa: E402
 from sbp_bayes.base.config import decode  # noqa: E402
-from sbp_bayes.base.stage import Workspace  # noqa: E402
-from sbp_bayes.base.store import write_json  # noqa: E402
+from sbp_bayes.base.stage import Manifest, Workspace  # noqa: E402
+from sbp_bayes.base.store import read_json_lines, write_json  # noqa: E402
 from sbp_bayes.corpus import choose_unique, prepare_corpus  # noqa: E402
 from sbp_bayes.pretraining import pretrain  # noqa: E402
+
+VALIDATION_LOSS = "validation_nats_per_token"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,12 +61,17 @@ def run(config: HyperparametersConfig) -> list[dict[str, Any]]:
                 "peak_lr": peak_lr,
                 "weight_decay": weight_decay,
                 "best_validation_nats_per_token": stage.counts["best_validation_nats_per_token"],
-                "last_validation_nats_per_token": stage.counts["last_validation_nats_per_token"],
+                "last_validation_nats_per_token": _last_validation(stage),
                 "best_step": stage.counts["best_step"],
                 "num_steps": stage.counts["num_steps"],
             }
         )
     return records
+
+
+def _last_validation(stage: Manifest) -> float:
+    history = read_json_lines(stage.directory / "metrics.jsonl")
+    return float([r[VALIDATION_LOSS] for r in history if VALIDATION_LOSS in r][-1])
 
 
 def print_records(records: list[dict[str, Any]]) -> None:
