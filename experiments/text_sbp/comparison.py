@@ -1,12 +1,12 @@
 """The compute-matched comparison on test: losses, paired differences and the share of the oracle's gain."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.text_sbp.run import ARMS, CHECKPOINTS, RunOutput
+from sbp_bayes.base.log_space import perplexity
 from sbp_bayes.evaluation import Arm, Bootstrap, Interval
 
 
@@ -52,7 +52,7 @@ def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: B
         "nats_low": loss.low,
         "nats_high": loss.high,
         "bits_per_byte": _mean([row.bits_per_byte for row in rows]),
-        "perplexity": math.exp(loss.estimate),
+        "perplexity": perplexity(loss.estimate),
         "per_seed": [row.loss_nats_per_token for row in rows],
         "tokens_seen": _mean([row.tokens_seen for row in rows]),
         "unique_tokens": _mean([row.unique_tokens for row in rows]),

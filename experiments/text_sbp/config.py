@@ -144,4 +144,4 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         seeds=(0, 1, 2),
     ),
 }
-"""The named configurations; README has what each takes and what it found."""
+"""The named configurations; README has what the demo takes and what it found."""
