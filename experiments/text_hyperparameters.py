@@ -7,6 +7,7 @@ up to 30 times the usual value when text is repeated).
 """
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from experiments.text_sbp.run import load_data  # noqa: E402
 from sbp_bayes.base.config import decode  # noqa: E402
 from sbp_bayes.base.stage import Manifest, Workspace  # noqa: E402
 from sbp_bayes.base.store import read_json_lines, write_json  # noqa: E402
+from sbp_bayes.base.workers import side_by_side  # noqa: E402
 from sbp_bayes.corpus import choose_unique, prepare_corpus  # noqa: E402
 from sbp_bayes.pretraining import pretrain  # noqa: E402
 
@@ -44,29 +46,31 @@ class HyperparametersConfig:
 
 def run(config: HyperparametersConfig) -> list[dict[str, Any]]:
     """Return one record a pair of values: both, and the baseline's best and last validation loss."""
-    settings, work = config.text_sbp, Workspace(WORK)
-    data = load_data(prepare_corpus(settings.corpus, work))
-    seed = settings.seeds[0]
-    unique = choose_unique(data.pool, settings.unique_tokens, seed)
-    records = []
-    for peak_lr, weight_decay in itertools.product(config.peak_lrs, config.weight_decays):
-        optimiser = dataclasses.replace(settings.optimiser, peak_lr=peak_lr, weight_decay=weight_decay)
-        pretraining = dataclasses.replace(settings.pretrain(seed), optimiser=optimiser)
-        label = f"lr {peak_lr:g}, decay {weight_decay:g}"
-        stage = pretrain(
-            pretraining, unique, None, data.validation, work, tokenizer=data.tokenizer, label=label
-        )
-        records.append(
-            {
-                "peak_lr": peak_lr,
-                "weight_decay": weight_decay,
-                "best_validation_nats_per_token": stage.counts["best_validation_nats_per_token"],
-                "last_validation_nats_per_token": _last_validation(stage),
-                "best_step": stage.counts["best_step"],
-                "num_steps": stage.counts["num_steps"],
-            }
-        )
-    return records
+    corpus = prepare_corpus(config.text_sbp.corpus, Workspace(WORK))
+    grid = itertools.product(config.peak_lrs, config.weight_decays)
+    return side_by_side([functools.partial(_record, config.text_sbp, corpus, *values) for values in grid])
+
+
+def _record(settings: TextSbpConfig, corpus: Manifest, peak_lr: float, weight_decay: float) -> dict[str, Any]:
+    data, seed = load_data(corpus), settings.seeds[0]
+    optimiser = dataclasses.replace(settings.optimiser, peak_lr=peak_lr, weight_decay=weight_decay)
+    stage = pretrain(
+        dataclasses.replace(settings.pretrain(seed), optimiser=optimiser),
+        choose_unique(data.pool, settings.unique_tokens, seed),
+        None,
+        data.validation,
+        Workspace(WORK),
+        tokenizer=data.tokenizer,
+        label=f"lr {peak_lr:g}, decay {weight_decay:g}",
+    )
+    return {
+        "peak_lr": peak_lr,
+        "weight_decay": weight_decay,
+        "best_validation_nats_per_token": stage.counts["best_validation_nats_per_token"],
+        "last_validation_nats_per_token": _last_validation(stage),
+        "best_step": stage.counts["best_step"],
+        "num_steps": stage.counts["num_steps"],
+    }
 
 
 def _last_validation(stage: Manifest) -> float:

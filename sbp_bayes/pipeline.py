@@ -56,7 +56,13 @@ class SbpStages:
 
 
 def bootstrap(
-    config: SbpConfig, unique: Corpus, validation: Corpus, tokenizer: Tokenizer, work: Workspace
+    config: SbpConfig,
+    unique: Corpus,
+    validation: Corpus,
+    tokenizer: Tokenizer,
+    work: Workspace,
+    *,
+    num_workers: int | None = None,
 ) -> SbpStages:
     """Run Algorithm 1 on the documents `unique`; finished stages in `work` are taken as they are.
 
@@ -66,8 +72,11 @@ def bootstrap(
         validation: held-out documents; they choose checkpoints and stop the tuning, and are never trained on.
         tokenizer: the one that made the corpora's tokens.
         work: receives one folder a stage.
+        num_workers: processes that sample; by default the usable cores. Changes speed alone.
     """
-    baseline = pretrain(config.pretrain, unique, None, validation, work, tokenizer=tokenizer)
+    baseline = pretrain(
+        config.pretrain, unique, None, validation, work, tokenizer=tokenizer, label="baseline"
+    )
     best = baseline.directory / "best"
     pairs = build_pairs(config.pairs, unique, work, model=load_model(best), validation=validation)
     tuned = tune(
@@ -79,8 +88,15 @@ def bootstrap(
         PairSet.load(pairs.directory / "validation"),
         work,
     )
-    samples = synthesize(config.synthesis, tuned.directory / "best", unique, work, tokenizer=tokenizer)
+    samples = synthesize(
+        config.synthesis,
+        tuned.directory / "best",
+        unique,
+        work,
+        tokenizer=tokenizer,
+        num_workers=num_workers,
+    )
     joint = dataclasses.replace(config.pretrain, synthetic_share=config.synthetic_share)
     synthetic = Corpus.load(samples.directory / "corpus")
-    joined = pretrain(joint, unique, synthetic, validation, work, tokenizer=tokenizer)
+    joined = pretrain(joint, unique, synthetic, validation, work, tokenizer=tokenizer, label="jointly")
     return SbpStages(baseline=baseline, pairs=pairs, tune=tuned, synthesis=samples, joint=joined)

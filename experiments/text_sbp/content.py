@@ -84,7 +84,7 @@ def ledger(output: RunOutput) -> list[dict[str, Any]]:
     lines.append(_line("pretrain", "oracle", [run.oracle for run in runs], "num_tokens"))
     lines.append(_line("quality", "shared", [run.quality for run in runs], None))
     for arm in ARMS:
-        evaluations = [stage for run in runs for stage in run.evaluations[arm].values()]
+        evaluations = [stage for run in runs for stage in run.evaluations(arm).values()]
         lines.append(_line("evaluate", arm, evaluations, "tokens"))
     return lines
 

@@ -1,13 +1,16 @@
 """The experiment as a pure function: settings in, result rows and the report's content out."""
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
+from typing import Any
 
 from experiments.text_sbp.config import TextSbpConfig
 from experiments.text_sbp.quality import measure_quality
 from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.stage import Manifest, Workspace
+from sbp_bayes.base.workers import side_by_side, usable_cores
 from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, prepare_corpus
 from sbp_bayes.evaluation import Bootstrap, DocumentScores, evaluate
 from sbp_bayes.pipeline import SbpStages, bootstrap
@@ -39,7 +42,7 @@ class SeedRun:
         algorithm: the stages of Algorithm 1, the baseline among them.
         oracle: the oracle's pretraining.
         quality: measures of the synthetic text.
-        evaluations: of the test split, by arm and checkpoint.
+        baseline_scores, sbp_scores, oracle_scores: evaluations of the test split, by checkpoint.
     """
 
     seed: int
@@ -48,7 +51,9 @@ class SeedRun:
     algorithm: SbpStages
     oracle: Manifest
     quality: Manifest
-    evaluations: dict[str, dict[str, Manifest]]
+    baseline_scores: dict[str, Manifest]
+    sbp_scores: dict[str, Manifest]
+    oracle_scores: dict[str, Manifest]
 
     def pretraining(self, arm: str) -> Manifest:
         """The pretraining of `arm`."""
@@ -66,7 +71,11 @@ class SeedRun:
 
     def scores(self, arm: str, checkpoint: str) -> DocumentScores:
         """The losses of `arm` on the test documents."""
-        return DocumentScores.load(self.evaluations[arm][checkpoint].directory / "scores.npz")
+        return DocumentScores.load(self.evaluations(arm)[checkpoint].directory / "scores.npz")
+
+    def evaluations(self, arm: str) -> dict[str, Manifest]:
+        """The evaluations of `arm` on the test split, by checkpoint."""
+        return {"baseline": self.baseline_scores, "sbp": self.sbp_scores, "oracle": self.oracle_scores}[arm]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,21 +97,39 @@ class RunOutput:
         ]
 
 
-def run(config: TextSbpConfig, work: Path) -> RunOutput:
-    """Run every stage that `work` does not hold yet.
+def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> RunOutput:
+    """Run every stage that `work` does not hold yet, the seeds and the oracles side by side.
 
     Args:
         config: the settings.
         work: receives one folder a stage, named by the stage's plan.
+        num_workers: processes of one thread each; by default the usable cores. Changes speed alone.
 
     Raises:
         SbpError: bad input or settings; what earlier stages wrote stays.
     """
     started = time.monotonic()
-    workspace = Workspace(Path(work))
-    data = load_data(prepare_corpus(config.corpus, workspace))
-    seeds = tuple(_run_seed(config, data, workspace, seed) for seed in config.seeds)
-    return RunOutput(config=config, data=data, seeds=seeds, seconds=time.monotonic() - started)
+    workspace, num_workers = Workspace(Path(work)), num_workers or usable_cores()
+    corpus = prepare_corpus(config.corpus, workspace)
+    # One seed leaves the other cores to its synthesis; several seeds fill them.
+    samplers = max(1, num_workers // len(config.seeds))
+    results = side_by_side(
+        [functools.partial(_run_sbp, config, corpus, workspace, seed, samplers) for seed in config.seeds]
+        + [functools.partial(_run_oracle, config, corpus, workspace, seed) for seed in config.seeds],
+        num_workers,
+    )
+    data, seeds = load_data(corpus), len(config.seeds)
+    runs = tuple(
+        SeedRun(
+            seed=seed,
+            unique=choose_unique(data.pool, config.unique_tokens, seed),
+            oracle_documents=choose_unique(data.pool, config.oracle_tokens, seed),
+            **sbp,
+            **oracle,
+        )
+        for seed, sbp, oracle in zip(config.seeds, results[:seeds], results[seeds:], strict=True)
+    )
+    return RunOutput(config=config, data=data, seeds=runs, seconds=time.monotonic() - started)
 
 
 def load_data(manifest: Manifest) -> Data:
@@ -112,35 +139,41 @@ def load_data(manifest: Manifest) -> Data:
     return Data(manifest=manifest, tokenizer=Tokenizer.load(folder / "tokenizer.json"), **splits)
 
 
-def _run_seed(config: TextSbpConfig, data: Data, work: Workspace, seed: int) -> SeedRun:
+def _run_sbp(
+    config: TextSbpConfig, corpus: Manifest, work: Workspace, seed: int, samplers: int
+) -> dict[str, Any]:
+    """Run Algorithm 1, the baseline in it; return the fields of `SeedRun` that it gives."""
+    data = load_data(corpus)
     unique = choose_unique(data.pool, config.unique_tokens, seed)
-    oracle_documents = choose_unique(data.pool, config.oracle_tokens, seed)
-    algorithm = bootstrap(config.algorithm(seed), unique, data.validation, data.tokenizer, work)
+    stages = bootstrap(
+        config.algorithm(seed), unique, data.validation, data.tokenizer, work, num_workers=samplers
+    )
+    return {
+        "algorithm": stages,
+        "quality": measure_quality(config, seed, unique, stages, work),
+        "baseline_scores": _evaluate(stages.baseline, data.test, work),
+        "sbp_scores": _evaluate(stages.joint, data.test, work),
+    }
+
+
+def _run_oracle(config: TextSbpConfig, corpus: Manifest, work: Workspace, seed: int) -> dict[str, Any]:
+    data = load_data(corpus)
     oracle = pretrain(
         config.pretrain(seed),
-        oracle_documents,
+        choose_unique(data.pool, config.oracle_tokens, seed),
         None,
         data.validation,
         work,
         tokenizer=data.tokenizer,
         label="oracle",
     )
-    trained = {"baseline": algorithm.baseline, "sbp": algorithm.joint, "oracle": oracle}
-    return SeedRun(
-        seed=seed,
-        unique=unique,
-        oracle_documents=oracle_documents,
-        algorithm=algorithm,
-        oracle=oracle,
-        quality=measure_quality(config, seed, unique, algorithm, work),
-        evaluations={
-            arm: {
-                name: evaluate(stage.directory / folder, data.test, work)
-                for name, folder in CHECKPOINTS.items()
-            }
-            for arm, stage in trained.items()
-        },
-    )
+    return {"oracle": oracle, "oracle_scores": _evaluate(oracle, data.test, work)}
+
+
+def _evaluate(pretraining: Manifest, test: Corpus, work: Workspace) -> dict[str, Manifest]:
+    return {
+        name: evaluate(pretraining.directory / folder, test, work) for name, folder in CHECKPOINTS.items()
+    }
 
 
 def _row(config: TextSbpConfig, run: SeedRun, arm: str, checkpoint: str, run_id: str) -> ResultRow:

@@ -1,11 +1,35 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere, both on stderr."""
+"""Progress of long work, side by side where several processes work: bars on a terminal, lines elsewhere.
 
+Everything goes to stderr. A worker process hands its progress to the process that started it.
+"""
+
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+class Display(Protocol):
+    """Shows works in progress; `key` names one of them."""
+
+    def open(self, key: str, description: str, total: int, unit: str) -> None:
+        """Begin to show a work of `total` units."""
+        ...
+
+    def advance(self, key: str, n: int) -> None:
+        """Show `n` more units as done."""
+        ...
+
+    def close(self, key: str) -> None:
+        """Show the work as finished or broken off."""
+        ...
 
 
 @contextmanager
@@ -17,43 +41,138 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         total: units in the whole work, those that an earlier attempt finished included.
         unit: plural name of the unit, for instance "tokens".
     """
-    show = _bar if sys.stderr.isatty() else _lines
-    with show(description, total, unit) as advance:
-        yield advance
+    display, key = current_display(), str(next(_numbers))
+    display.open(key, description, total, unit)
+    try:
+        yield lambda n: display.advance(key, n)
+    finally:
+        display.close(key)
 
 
-@contextmanager
-def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(f"{description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda n: bar.advance(task, n)
+def current_display() -> Display:
+    """Return the process's display, chosen at its first use."""
+    global _display  # noqa: PLW0603 - one terminal, one display
+    if _display is None:
+        _display = _Bars() if sys.stderr.isatty() else _Lines()
+    return _display
 
 
-@contextmanager
-def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    started = last = time.monotonic()
-    done = 0
+def use_display(display: Display | None) -> None:
+    """Show progress on `display` from now on; None chooses anew at the next use."""
+    global _display  # noqa: PLW0603 - one terminal, one display
+    _display = display
 
-    def advance(n: int) -> None:
-        nonlocal done, last
-        done += n
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES and done < total:
-            last = time.monotonic()
-            _say(f"{description}: {done:,} of {total:,} {unit}, {last - started:.0f} s")
 
-    yield advance
-    _say(f"{description}: {done:,} {unit} in {time.monotonic() - started:.1f} s")
+class Remote:
+    """A display that hands everything to `send`, for `show_event` of another process.
+
+    Args:
+        name: of this process, unique among those that share the other's display.
+        send: takes one event.
+    """
+
+    def __init__(self, name: str, send: Callable[[tuple[Any, ...]], None]) -> None:
+        self.name, self.send = name, send
+
+    def open(self, key: str, description: str, total: int, unit: str) -> None:
+        """See `Display`."""
+        self.send(("open", f"{self.name}.{key}", description, total, unit))
+
+    def advance(self, key: str, n: int) -> None:
+        """See `Display`."""
+        self.send(("advance", f"{self.name}.{key}", n))
+
+    def close(self, key: str) -> None:
+        """See `Display`."""
+        self.send(("close", f"{self.name}.{key}"))
+
+
+def show_event(event: tuple[Any, ...]) -> None:
+    """Show what a `Remote` of another process sent."""
+    method, *arguments = event
+    getattr(current_display(), method)(*arguments)
+
+
+class _Bars:
+    """A bar a work, as long as any work goes on."""
+
+    def __init__(self) -> None:
+        self._live: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+
+    def open(self, key: str, description: str, total: int, unit: str) -> None:
+        if self._live is None:
+            self._live = self._start()
+        self._tasks[key] = self._live.add_task(description, total=total, unit=unit)
+
+    def advance(self, key: str, n: int) -> None:
+        if self._live is not None:
+            self._live.advance(self._tasks[key], n)
+
+    def close(self, key: str) -> None:
+        self._tasks.pop(key)
+        if self._live is not None and not self._tasks:
+            self._live.stop()
+            self._live = None
+
+    @staticmethod
+    def _start() -> "Progress":
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        live = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+        )
+        live.start()
+        return live
+
+
+class _Line:
+    """What is told of one work."""
+
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
+        self.done = 0
+        self.started = self.last = time.monotonic()
+
+    def advance(self, n: int) -> None:
+        self.done += n
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES and self.done < self.total:
+            self.last = time.monotonic()
+            _say(
+                f"{self.description}: {self.done:,} of {self.total:,} {self.unit}, "
+                f"{self.last - self.started:.0f} s"
+            )
+
+    def close(self) -> None:
+        _say(f"{self.description}: {self.done:,} {self.unit} in {time.monotonic() - self.started:.1f} s")
+
+
+class _Lines:
+    """A line now and then, for logs."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+
+    def open(self, key: str, description: str, total: int, unit: str) -> None:
+        self._lines[key] = _Line(description, total, unit)
+
+    def advance(self, key: str, n: int) -> None:
+        self._lines[key].advance(n)
+
+    def close(self, key: str) -> None:
+        self._lines.pop(key).close()
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+_display: Display | None = None
+_numbers = itertools.count()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import sbp_bayes
 from sbp_bayes.base.config import encode, fingerprint
@@ -21,6 +21,8 @@ from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.store import read_json, write_json, writing_to
 
 PLAN, MANIFEST, ELAPSED, LOCK = "plan.json", "manifest.json", "elapsed.json", ".lock"
+LOCK_SECONDS = 2.0
+"""How long a folder in use is waited for: workers of a killed run need a moment to notice."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,12 +196,18 @@ def _locked(directory: Path) -> Iterator[None]:
     with writing_to(directory):
         directory.mkdir(parents=True, exist_ok=True)
         lock = open(directory / LOCK, "w")  # noqa: SIM115 - held open for the block, closed below
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise StoreError(f"{directory} is being written by another process") from error
-    try:
+    with lock:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _lock(lock):
+            if time.monotonic() > deadline:
+                raise StoreError(f"{directory} is being written by another process")
+            time.sleep(0.05)
         yield
-    finally:
-        lock.close()
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -92,7 +92,9 @@ def run_synthesize(arguments: argparse.Namespace) -> Manifest:
     }
     limit = (load_model(model).config.context_length - 2) // 2  # a row is EOS, d1, SEP and d2
     config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
-    return synthesize(config, model, corpus, Path(arguments.out), tokenizer=tokenizer)
+    return synthesize(
+        config, model, corpus, Path(arguments.out), tokenizer=tokenizer, num_workers=arguments.workers
+    )
 
 
 def run_pretrain(arguments: argparse.Namespace) -> Manifest:

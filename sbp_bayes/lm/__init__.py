@@ -1,7 +1,7 @@
 """The transformer language model: configuration, model, loss, decoding, scoring and weights on disk."""
 
 from sbp_bayes.lm.config import PRESETS, LMConfig
-from sbp_bayes.lm.decode import Generated, generate, generate_iter
+from sbp_bayes.lm.decode import Generated, Sampling, generate, generate_iter
 from sbp_bayes.lm.model import Transformer, with_context_length
 from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype
 from sbp_bayes.lm.score import log_prob_documents, score_batch, score_rows
@@ -12,6 +12,7 @@ __all__ = [
     "Generated",
     "LMConfig",
     "MatmulDtype",
+    "Sampling",
     "Transformer",
     "generate",
     "generate_iter",

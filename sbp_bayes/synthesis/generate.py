@@ -6,8 +6,13 @@ change how fast it is written and nothing else.
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Executor, Future
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +23,9 @@ from sbp_bayes.base.progress import progress
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.base.store import read_json
+from sbp_bayes.base.workers import usable_cores, worker_pool
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
-from sbp_bayes.lm import Generated, Transformer, generate, load_model, with_context_length
+from sbp_bayes.lm import Generated, LMConfig, Sampling, generate, load_model, with_context_length
 from sbp_bayes.lm.weights import CONFIG
 from sbp_bayes.synthesis.screen import Screen, ScreenConfig
 from sbp_bayes.synthesis.seeds import seed_document, stream_seed
@@ -56,8 +62,7 @@ class SynthesisConfig:
     def __post_init__(self) -> None:
         for key in ("num_tokens", "max_document_tokens", "slots", "shard_size"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        require(self.temperature > 0, "temperature", self.temperature, "above 0")
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1")
+        Sampling(self.temperature, self.top_p)  # refuses what cannot be sampled from
 
 
 def synthesize(
@@ -67,6 +72,7 @@ def synthesize(
     directory: Path | Workspace,
     *,
     tokenizer: Tokenizer,
+    num_workers: int | None = None,
 ) -> Manifest:
     """Write a synthetic corpus of `config.num_tokens` tokens as a stage; it goes to `directory/corpus`.
 
@@ -77,6 +83,7 @@ def synthesize(
         directory: holds `shards/` (every sample, unscreened) and `corpus/` (ids "synthetic:j" and
             metadata: the seed document's id and index, and the sample's number).
         tokenizer: turns samples into text.
+        num_workers: processes that sample shards; by default the usable cores. Changes speed alone.
 
     Returns:
         a manifest that counts samples taken, kept and dropped by reason, and the tokens sampled; its
@@ -89,14 +96,16 @@ def synthesize(
     """
     if len(corpus) == 0:
         raise CorpusError("the corpus has no documents to draw seed documents from")
-    model = with_context_length(load_model(model_dir), 2 * config.max_document_tokens + 2)
+    model_dir = Path(model_dir)
+    model = load_model(model_dir).config
     inputs = {
-        "model": fingerprint(read_json(Path(model_dir) / CONFIG)),
+        "model": fingerprint(read_json(model_dir / CONFIG)),
         "corpus": corpus.fingerprint,
         "tokenizer": tokenizer.fingerprint,
     }
     plan = plan_stage("synthesize", config, inputs, ("synthesis", "lm", "corpus"))
-    return run_stage(plan, directory, _Synthesis(config, model, corpus, tokenizer))
+    work = _Synthesis(config, model_dir, model, corpus, tokenizer, num_workers or usable_cores())
+    return run_stage(plan, directory, work)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,17 +113,22 @@ class _Synthesis:
     """The stage's work: generate the shards that are missing, and screen all of them in order."""
 
     config: SynthesisConfig
-    model: Transformer
+    model_dir: Path
+    model: LMConfig
     corpus: Corpus
     tokenizer: Tokenizer
+    num_workers: int
 
     def __call__(self, folder: StageFolder) -> Outcome:
         wanted = self.config.num_tokens
         screen = Screen(self.config.screen, wanted)
         kept: list[tuple[Document, np.ndarray, bool]] = []
         prompt_tokens = sampled_tokens = 0
-        with progress("synthesising", wanted, "tokens") as advance:
-            for shard, seeds in self._shards(folder):
+        with (
+            progress("synthesising", wanted, "tokens") as advance,
+            closing(self._shards(folder, screen)) as shards,
+        ):
+            for shard, seeds in shards:
                 before = screen.kept_tokens
                 kept += [self._record(shard, i, seeds[i]) for i in screen.take(shard, self.corpus, seeds)]
                 prompt_tokens += int(
@@ -123,11 +137,8 @@ class _Synthesis:
                 sampled_tokens += len(shard.tokens) + len(shard)
                 advance(min(screen.kept_tokens, wanted) - before)
                 folder.tick()
-                if screen.is_full:
-                    break
         documents, tokens, complete = zip(*kept, strict=True)
-        vocab_size = self.model.config.vocab_size
-        synthetic = Corpus.from_tokens(documents, tokens, vocab_size=vocab_size, complete=complete)
+        synthetic = Corpus.from_tokens(documents, tokens, vocab_size=self.model.vocab_size, complete=complete)
         synthetic.save(folder.path / CORPUS)
         counts = dict(screen.counts) | {
             "tokens": screen.kept_tokens,
@@ -135,34 +146,45 @@ class _Synthesis:
             "prompt_tokens": prompt_tokens,
             "sampled_tokens": sampled_tokens,
         }
-        flops = self.model.config.flops_per_token / 3 * (prompt_tokens + sampled_tokens)
+        flops = self.model.flops_per_token / 3 * (prompt_tokens + sampled_tokens)
         return Outcome(counts=counts, flops=flops)
 
-    def _shards(self, folder: StageFolder) -> Iterator[tuple[Shard, np.ndarray]]:
-        """Yield the shards without end, and each one's seed documents, int64 (samples,)."""
-        for first in itertools.count(step=self.config.shard_size):
-            samples = range(first, first + self.config.shard_size)
-            seeds = [seed_document(self.config.seed, sample, len(self.corpus)) for sample in samples]
-            path = folder.path / SHARDS / f"{first:010d}.npz"
-            if not path.exists():
-                self._generate(samples, seeds).save(path)
-            yield Shard.load(path), np.array(seeds, np.int64)
+    def _shards(self, folder: StageFolder, screen: Screen) -> Generator[tuple[Shard, np.ndarray], None, None]:
+        """Yield shards until `screen` is full, each with its seed documents, int64 (samples,)."""
+        ahead: deque[tuple[Path, np.ndarray, Future[None] | None]] = deque()
+        starts = itertools.count(step=self.config.shard_size)
+        with worker_pool(self._shards_in_work(screen)) as pool:
+            while not screen.is_full:
+                while len(ahead) < self._shards_in_work(screen):
+                    ahead.append(self._begin(next(starts), folder, pool))
+                path, seeds, sampled = ahead.popleft()
+                if sampled is not None:
+                    sampled.result()
+                yield Shard.load(path), seeds
 
-    def _generate(self, samples: range, seeds: Sequence[int]) -> Shard:
-        config, limit = self.config, self.config.max_document_tokens
-        generated = generate(
-            self.model,
-            [self._prompt(seed) for seed in seeds],
-            max_new_tokens=limit + 1,  # a document of `limit` tokens ends with one more draw, of EOS
-            stream_seeds=[
-                stream_seed(config.seed, self.corpus.ids[seed], sample)
-                for sample, seed in zip(samples, seeds, strict=True)
-            ],
-            temperature=config.temperature,
-            top_p=config.top_p,
-            slots=config.slots,
-        )
-        return Shard.of(samples.start, [Generated(g.tokens[:limit], g.finished) for g in generated])
+    def _shards_in_work(self, screen: Screen) -> int:
+        """Return how many shards are sampled at once: no more than will be needed, as far as one knows."""
+        config, samples, tokens = self.config, screen.counts["samples"], screen.kept_tokens
+        tokens_per_sample = tokens / samples if tokens else config.max_document_tokens + 1
+        needed = math.ceil((config.num_tokens - tokens) / (tokens_per_sample * config.shard_size))
+        return max(1, min(self.num_workers, needed))
+
+    def _begin(
+        self, first: int, folder: StageFolder, pool: Executor
+    ) -> tuple[Path, np.ndarray, Future[None] | None]:
+        """Have the shard that begins with sample `first` written, unless it is there."""
+        samples = range(first, first + self.config.shard_size)
+        seeds = [seed_document(self.config.seed, sample, len(self.corpus)) for sample in samples]
+        path = folder.path / SHARDS / f"{first:010d}.npz"
+        sampled = None
+        if not path.exists():
+            ids = [self.corpus.ids[seed] for seed in seeds]
+            streams = [stream_seed(self.config.seed, id, j) for id, j in zip(ids, samples, strict=True)]
+            prompts = [self._prompt(seed) for seed in seeds]
+            sampled = pool.submit(
+                functools.partial(write_shard, path, first, prompts, streams, self.model_dir, self.config)
+            )
+        return path, np.array(seeds, np.int64), sampled
 
     def _prompt(self, seed: int) -> np.ndarray:
         return np.concatenate([[EOS], self.corpus.document(seed)[: self.config.max_document_tokens], [SEP]])
@@ -177,3 +199,25 @@ class _Synthesis:
             metadata=metadata,
         )
         return document, tokens, bool(shard.finished[index])
+
+
+def write_shard(  # noqa: PLR0917 - pickled with its arguments
+    path: Path,
+    first: int,
+    prompts: list[np.ndarray],
+    stream_seeds: list[int],
+    model_dir: Path,
+    config: SynthesisConfig,
+) -> None:
+    """Sample one document a prompt and write them to `path`; runs in a worker process."""
+    limit = config.max_document_tokens
+    generated = generate(
+        with_context_length(load_model(model_dir), 2 * limit + 2),
+        prompts,
+        max_new_tokens=limit + 1,  # a document of `limit` tokens ends with one more draw, of EOS
+        stream_seeds=stream_seeds,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        slots=config.slots,
+    )
+    Shard.of(first, [Generated(g.tokens[:limit], g.finished) for g in generated]).save(path)

@@ -5,12 +5,13 @@ import math
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from sbp_bayes.base import progress as progress_module
 from sbp_bayes.base.log_space import bits_per_byte, perplexity
-from sbp_bayes.base.progress import progress
+from sbp_bayes.base.progress import progress, use_display
 from sbp_bayes.base.records import LossTotals
 
 
@@ -18,6 +19,13 @@ def test_a_uniform_byte_costs_eight_bits():
     assert bits_per_byte(1000 * math.log(256), 1000) == pytest.approx(8, rel=1e-12)
     assert perplexity(math.log(50)) == pytest.approx(50, rel=1e-12)
     assert LossTotals(loss_nats=12.0, num_tokens=4).nats_per_token == 3
+
+
+@pytest.fixture(autouse=True)
+def own_display() -> Iterator[None]:
+    use_display(None)
+    yield
+    use_display(None)
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch):
@@ -34,16 +42,27 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch):
     ]
 
 
-def test_a_terminal_gets_a_bar(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_a_terminal_gets_a_bar(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     with progress("tuning", 40, "tokens") as advance:
         advance(40)
     assert "40/40" in stream.getvalue()
+
+
+def test_two_works_on_a_terminal_share_the_screen(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress("tuning", 40, "tokens") as advance, progress("pairing", 7, "blocks") as advance_inner:
+        advance(30)
+        advance_inner(7)
+    assert "30/40" in stream.getvalue()
+    assert "7/7" in stream.getvalue()
 
 
 def test_sigterm_becomes_an_interrupt_and_threads_are_told_to_sleep():

@@ -54,9 +54,11 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     return Given(directory / "model", corpus, tokenizer)
 
 
-def run(given: Given, directory: Path, **changes: object) -> Corpus:
+def run(given: Given, directory: Path, num_workers: int = 1, **changes: object) -> Corpus:
     config = dataclasses.replace(CONFIG, **changes)
-    synthesize(config, given.model_dir, given.corpus, directory, tokenizer=given.tokenizer)
+    synthesize(
+        config, given.model_dir, given.corpus, directory, tokenizer=given.tokenizer, num_workers=num_workers
+    )
     return Corpus.load(directory / CORPUS)
 
 
@@ -91,8 +93,18 @@ def test_the_corpus_is_as_long_as_asked(given: Given, tmp_path: Path) -> None:
     assert (np.diff([m["sample"] for m in synthetic.metadata]) > 0).all()
 
 
-@pytest.mark.parametrize("changes", [{"shard_size": 7}, {"shard_size": 100, "slots": 1}, {"slots": 200}])
-def test_shards_and_slots_change_nothing(given: Given, tmp_path: Path, changes: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shard_size": 7},
+        {"shard_size": 100, "slots": 1},
+        {"slots": 200},
+        {"shard_size": 7, "num_workers": 3},
+    ],
+)
+def test_shards_slots_and_workers_change_nothing(
+    given: Given, tmp_path: Path, changes: dict[str, int]
+) -> None:
     run(given, tmp_path / "a")
     run(given, tmp_path / "b", **changes)
     assert content(tmp_path / "a") == content(tmp_path / "b")
@@ -125,7 +137,7 @@ config = SynthesisConfig(num_tokens=400, max_document_tokens=12, slots=64, shard
 real = generate.generate
 generate.generate = lambda *args, **kwargs: (time.sleep(0.2), real(*args, **kwargs))[1]
 synthesize(config, home / "model", Corpus.load(home / "real"), out,
-    tokenizer=Tokenizer.load(home / "tokenizer.json"))
+    tokenizer=Tokenizer.load(home / "tokenizer.json"), num_workers=1)
 """
 
 
@@ -151,7 +163,9 @@ def test_a_kill_changes_nothing(given: Given, tmp_path: Path) -> None:
 
 
 def test_the_manifest_accounts_for_every_sample(given: Given, tmp_path: Path) -> None:
-    manifest = synthesize(CONFIG, given.model_dir, given.corpus, tmp_path, tokenizer=given.tokenizer)
+    manifest = synthesize(
+        CONFIG, given.model_dir, given.corpus, tmp_path, tokenizer=given.tokenizer, num_workers=1
+    )
     counts, synthetic = manifest.counts, Corpus.load(tmp_path / CORPUS)
     dropped = sum(counts[reason] for reason in ("empty", "repetitive", "copy_of_seed", "duplicate"))
     assert counts["samples"] == counts["kept"] + dropped == synthetic.metadata[-1]["sample"] + 1

@@ -1,0 +1,104 @@
+"""Work in other processes: its order, its threads, its errors, its progress and its end."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sbp_bayes.base.errors import ConfigError, CorpusError
+from sbp_bayes.base.progress import progress, use_display
+from sbp_bayes.base.workers import side_by_side, usable_cores, worker_pool
+
+ROOT = Path(__file__).parents[2]
+
+
+def describe(index: int, seconds: float) -> tuple[int, int, int]:
+    """What a worker sees; the first ones take longest, so they end last."""
+    with progress(f"work {index}", 3, "units") as advance:
+        for _ in range(3):
+            time.sleep(seconds / 3)
+            advance(1)
+    return index, os.getpid(), torch.get_num_threads()
+
+
+def fail() -> None:
+    raise CorpusError("no such text")
+
+
+def test_results_keep_the_calls_order_in_processes_of_one_thread(capfd: pytest.CaptureFixture) -> None:
+    use_display(None)
+    results = side_by_side([functools.partial(describe, i, 0.3 - 0.1 * i) for i in range(3)], 2)
+    assert [index for index, _, _ in results] == [0, 1, 2]
+    pids = {pid for _, pid, _ in results}
+    assert len(pids) <= 2
+    assert os.getpid() not in pids
+    assert {threads for _, _, threads in results} == {1}
+    told = capfd.readouterr().err.splitlines()
+    assert sorted(line.split(" in ")[0] for line in told) == [f"work {i}: 3 units" for i in range(3)]
+
+
+def test_one_worker_is_this_process_with_one_thread() -> None:
+    before = torch.get_num_threads()
+    results = side_by_side([functools.partial(describe, i, 0.0) for i in range(2)], 1)
+    assert results == [(0, os.getpid(), 1), (1, os.getpid(), 1)]
+    assert torch.get_num_threads() == before
+    assert side_by_side([]) == []
+
+
+def test_the_first_error_stops_the_others() -> None:
+    started = time.monotonic()
+    with pytest.raises(CorpusError, match="no such text"):
+        side_by_side([functools.partial(describe, 0, 60.0), fail], 2)
+    assert time.monotonic() - started < 30
+
+
+def test_workers_are_counted_from_one() -> None:
+    with pytest.raises(ConfigError, match="num_workers"), worker_pool(0):
+        pass
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+PROGRAM = """
+import functools, os, sys, time
+from pathlib import Path
+from sbp_bayes.base.workers import side_by_side
+
+def work(index):
+    Path(sys.argv[1], str(index)).write_text(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    side_by_side([functools.partial(work, i) for i in range(2)], 2)
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("sys.argv[1]", repr(str(tmp_path))))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, program], env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "01"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    workers = [int((tmp_path / name).read_text()) for name in "01"]
+    deadline = time.monotonic() + 10
+    while any(is_alive(pid) for pid in workers):
+        assert time.monotonic() < deadline, "workers outlived the process that started them"
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
