@@ -111,23 +111,21 @@ def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> Ru
     started = time.monotonic()
     workspace, num_workers = Workspace(Path(work)), num_workers or usable_cores()
     corpus = prepare_corpus(config.corpus, workspace)
+    data, seeds = load_data(corpus), config.seeds
+    unique = [choose_unique(data.pool, config.unique_tokens, seed) for seed in seeds]
+    oracle_documents = [choose_unique(data.pool, config.oracle_tokens, seed) for seed in seeds]
     # One seed leaves the other cores to its synthesis; several seeds fill them.
-    samplers = max(1, num_workers // len(config.seeds))
+    samplers = max(1, num_workers // len(seeds))
     results = side_by_side(
-        [functools.partial(_run_sbp, config, corpus, workspace, seed, samplers) for seed in config.seeds]
-        + [functools.partial(_run_oracle, config, corpus, workspace, seed) for seed in config.seeds],
+        [functools.partial(_run_sbp, config, corpus, workspace, seed, samplers) for seed in seeds]
+        + [functools.partial(_run_oracle, config, corpus, workspace, seed) for seed in seeds],
         num_workers,
     )
-    data, seeds = load_data(corpus), len(config.seeds)
     runs = tuple(
-        SeedRun(
-            seed=seed,
-            unique=choose_unique(data.pool, config.unique_tokens, seed),
-            oracle_documents=choose_unique(data.pool, config.oracle_tokens, seed),
-            **sbp,
-            **oracle,
+        SeedRun(seed=seed, unique=unique[i], oracle_documents=oracle_documents[i], **sbp, **oracle)
+        for i, (seed, sbp, oracle) in enumerate(
+            zip(seeds, results[: len(seeds)], results[len(seeds) :], strict=True)
         )
-        for seed, sbp, oracle in zip(config.seeds, results[:seeds], results[seeds:], strict=True)
     )
     return RunOutput(config=config, data=data, seeds=runs, seconds=time.monotonic() - started)
 

@@ -42,8 +42,10 @@ def side_by_side(calls: Sequence[Callable[[], T]], num_workers: int | None = Non
         return []
     with worker_pool(num_workers) as pool:
         futures = [pool.submit(call) for call in calls]
-        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-            future.result()  # raises what failed, while the others may still run
+        done = wait(futures, return_when=FIRST_EXCEPTION).done
+        for future in futures:
+            if future in done:
+                future.result()  # raises what failed, while the others may still run
         return [future.result() for future in futures]
 
 
