@@ -31,3 +31,7 @@ class TrainingError(SbpError):
 
 class StoreError(SbpError):
     """State on disk that is damaged, belongs to another plan, or cannot be written (disk full)."""
+
+
+class ConceptError(SbpError):
+    """Documents that a concept model does not know, or that it gives probability 0 and conditions on."""

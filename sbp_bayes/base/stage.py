@@ -9,6 +9,7 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,10 +43,17 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a stage's work reports: counts by name, and the floating-point operations it spent."""
+    """What a stage's work reports.
+
+    Attributes:
+        counts: by name.
+        flops: floating-point operations spent.
+        scratch: folders in the stage's that only an interrupted work needs; removed when it is finished.
+    """
 
     counts: Mapping[str, Any]
     flops: float = 0.0
+    scratch: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +137,8 @@ def run_stage(plan: Plan, place: Path | Workspace, work: Callable[[StageFolder],
             "flops": float(outcome.flops),
         }
         write_json(directory / MANIFEST, record)
+        for name in outcome.scratch:
+            shutil.rmtree(directory / name, ignore_errors=True)
         return Manifest(**record, directory=directory)
 
 

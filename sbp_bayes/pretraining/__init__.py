@@ -1,16 +1,13 @@
 """Pretraining from scratch on real text, repeated, mixed with synthetic text, at one token budget."""
 
-from sbp_bayes.pretraining.budget import embedding_flops, generation_flops, steps_of_budget, training_flops
+from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture
 from sbp_bayes.pretraining.pretrain import PretrainConfig, pretrain, synthetic_tokens_needed
 
 __all__ = [
     "Mixture",
     "PretrainConfig",
-    "embedding_flops",
-    "generation_flops",
     "pretrain",
     "steps_of_budget",
     "synthetic_tokens_needed",
-    "training_flops",
 ]

@@ -16,7 +16,7 @@ from sbp_bayes.lm import LMConfig, MatmulDtype, Transformer, matmul_dtype, save_
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
-from sbp_bayes.training import OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
 
 TOKENIZER = "tokenizer.json"
 
@@ -183,4 +183,4 @@ def _pretrain(
         "best_validation_nats_per_token": result.best_nats_per_token,
         "num_threads": result.num_threads,
     }
-    return Outcome(counts=counts, flops=config.model.flops_per_token * result.tokens)
+    return Outcome(counts=counts, flops=config.model.flops_per_token * result.tokens, scratch=(CHECKPOINTS,))

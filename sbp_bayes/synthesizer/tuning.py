@@ -18,7 +18,7 @@ from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import MatmulDtype, Transformer, load_model, matmul_dtype, save_model, with_context_length
 from sbp_bayes.lm.weights import CONFIG
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
-from sbp_bayes.training import OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     """Tune the model of `model_directory` on pairs, as a stage that resumes where it was stopped.
 
     `directory`/best has the weights of the lowest loss on the validation pairs, those before the first
-    step included; its `context_length` is 2·max_document_tokens + 2. `last`, metrics.jsonl and the
-    checkpoints are beside it.
+    step included; its `context_length` is 2·max_document_tokens + 2. `last` and metrics.jsonl are
+    beside it.
 
     Args:
         config: the settings.
@@ -137,7 +137,8 @@ def _tune(
         "validation_nats_per_token": result.best_nats_per_token,
     }
     validated = len(validations) * len(held_out) * held_out.row_length
-    return Outcome(counts=counts, flops=model.config.flops_per_token * (result.tokens + validated / 3))
+    flops = model.config.flops_per_token * (result.tokens + validated / 3)
+    return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINTS,))
 
 
 def _refuse_strangers(name: str, corpus: Corpus, pairs: Pairs, model: Transformer) -> None:

@@ -1,10 +1,11 @@
 """Training of any `torch.nn.Module` that has `loss_sum(batch)`, resumable to the bit on a CPU."""
 
-from sbp_bayes.training.loop import BatchSource, TrainResult, train
+from sbp_bayes.training.loop import CHECKPOINTS, BatchSource, TrainResult, train
 from sbp_bayes.training.optimiser import OptimiserConfig, build_optimiser
 from sbp_bayes.training.schedule import learning_rate, validation_steps
 
 __all__ = [
+    "CHECKPOINTS",
     "BatchSource",
     "OptimiserConfig",
     "TrainResult",

@@ -173,3 +173,14 @@ def test_the_code_version_changes_with_the_code_of_the_packages_named_alone(tmp_
     assert version("corpus") not in (before, changed)
     assert plan_stage("s", None, {}, ("corpus",)).code_version == version("corpus")
     stage.code_version.cache_clear()
+
+
+def test_scratch_goes_when_the_stage_is_finished(tmp_path):
+    def work(folder):
+        write_json(folder.path / "checkpoints" / "one.json", 1)
+        write_json(folder.path / "kept.json", 2)
+        return Outcome(counts={}, scratch=("checkpoints",))
+
+    run_stage(plan(), tmp_path, work)
+    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "kept.json").exists()

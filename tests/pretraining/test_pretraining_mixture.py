@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError, CorpusError
-from sbp_bayes.pretraining import Mixture, embedding_flops, generation_flops, steps_of_budget, training_flops
+from sbp_bayes.pretraining import Mixture, steps_of_budget
 
 SYNTHETIC = 1_000_000
 
@@ -130,10 +130,3 @@ def test_steps_are_the_most_that_fit_the_budget(budget, rows, length) -> None:
     else:
         steps = steps_of_budget(budget, rows, length)
         assert steps * rows * length <= budget < (steps + 1) * rows * length
-
-
-def test_flops_of_the_ledger() -> None:
-    """A 3B model over 200B tokens costs 3.6e21 by 6NT; the rest is a third of that per token."""
-    assert training_flops(3_000_000_000, 200_000_000_000) == 3_600_000_000_000_000_000_000
-    assert generation_flops(7, 100, 300) == 2 * 7 * 400
-    assert embedding_flops(7, 400) == generation_flops(7, 100, 300)

@@ -1,0 +1,49 @@
+"""What a concept model is: a latent concept c ~ P(c), and documents d ~ P(d | c) independent given it.
+
+Everything is in nats. Documents are int64 token ids 0 … vocab_size − 1 without special tokens,
+(batch, time), padded behind the end of a shorter one (`documents.PAD`), which then means its prefix.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class ConceptModel(Protocol):
+    """P(c) and P(d | c), and what follows from them by Bayes' rule (arXiv 2509.15248, section 2).
+
+    A concept is an int64 index where there are finitely many, and a point (…, dimensions) of a continuous
+    space elsewhere; methods take and return batches of them along the first dimension.
+    """
+
+    vocab_size: int
+    doc_length: int
+
+    def sample_concept(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n concepts c ~ P(c)."""
+        ...
+
+    def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one document d ~ P(d | c) for each concept, int64 (batch, doc_length)."""
+        ...
+
+    def log_prob_given(self, d: Tensor, c: Tensor) -> Tensor:
+        """Return log P(d | c) of each document under its own concept, (batch,)."""
+        ...
+
+    def log_prob(self, d: Tensor) -> Tensor:
+        """Return log P(d) = log ∫ P(d | c) P(c) dc, (batch,)."""
+        ...
+
+    def log_prob_pair(self, d2: Tensor, given: Tensor) -> Tensor:
+        """Return log P(d2 | d1) = log ∫ P(d2 | c) P(c | d1) dc, (batch,); `given` is d1."""
+        ...
+
+    def next_token_log_probs(self, prefix: Tensor, given: Tensor | None = None) -> Tensor:
+        """Return log P(next token | prefix), or log P(next token | prefix, d1), (batch, vocab_size)."""
+        ...
+
+    def sample_posterior(self, d1: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n concepts c ~ P(c | d1) for each document; (batch, n, …)."""
+        ...
