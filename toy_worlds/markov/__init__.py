@@ -1,0 +1,5 @@
+"""Worlds whose tokens are a Markov chain: the order of neighbours carries the concept."""
+
+from toy_worlds.markov.markov_mixture import MarkovMixture
+
+__all__ = ["MarkovMixture"]

@@ -1,0 +1,68 @@
+"""What all worlds share: parameters by name, checks of their ranges, Dirichlet draws in log space."""
+
+import inspect
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sbp_bayes.base.config import require
+
+
+class Parameters:
+    """A class that keeps its constructor's parameters as attributes of the same names."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The constructor's parameters by name, JSON types: `type(self)(**params)` is the same world."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+
+def require_count(key: str, value: int, least: int = 1) -> int:
+    """Return `value` if it is an integer of at least `least`; else raise a `ConfigError`."""
+    valid = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(valid, key, value, f"an integer of at least {least}")
+    return value
+
+
+def require_number(
+    key: str,
+    value: float,
+    low: float,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """Return `value` as a float if it is finite and between `low` and `high`; else raise a `ConfigError`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    inside = number and (low < value if low_open else low <= value)
+    inside = inside and (value < high if high_open else value <= high)
+    high_open |= high == math.inf
+    require(
+        inside, key, value, f"a number in {'(' if low_open else '['}{low}, {high}{')' if high_open else ']'}"
+    )
+    return float(value)
+
+
+def require_seed(seed: int) -> int:
+    """Return `seed` if it is an integer; else raise a `ConfigError`."""
+    require(isinstance(seed, int) and not isinstance(seed, bool), "seed", seed, "an integer")
+    return seed
+
+
+def log_dirichlet(alpha: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw log p for p ~ Dirichlet(alpha) along the last dimension, float64, shape of `alpha`.
+
+    Log space keeps small concentrations from underflowing: a gamma variable of shape α is one of shape
+    α + 1 times U^(1/α) (Marsaglia and Tsang 2000, section 6).
+
+    Args:
+        alpha: concentration of each component, above 0.
+        generator: source of randomness.
+    """
+    alpha = alpha.double().clamp(min=torch.finfo(torch.float64).tiny)
+    uniform = 1.0 - torch.rand(alpha.shape, dtype=torch.float64, generator=generator)
+    log_gamma = torch._standard_gamma(alpha + 1.0, generator=generator).log() + uniform.log() / alpha
+    return log_gamma.log_softmax(dim=-1)
