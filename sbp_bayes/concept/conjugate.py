@@ -117,6 +117,12 @@ class _DirichletRows:
             _same_number(documents[0], other)
         return sum((self._counts(d) for d in documents), self.alpha_RV)
 
+    def posterior_mean_log_likelihood(self, d: Tensor) -> Tensor:
+        """Return E[log P(d | c) | d] = Σ_rv n_rv (ψ(α_rv + n_rv) − ψ(Σ_v α_rv + n_rv)), (N,)."""
+        counts_NRV, alpha_NRV = self._counts(d), self.posterior_alpha(d)
+        mean_log_NRV = alpha_NRV.digamma() - alpha_NRV.sum(dim=2, keepdim=True).digamma()
+        return (counts_NRV * mean_log_NRV).sum(dim=(1, 2))
+
     def sample_posterior(self, d1: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Draw c ~ P(c | d1), float64 (N, n, *concept_shape)."""
         alpha_NRV = self.posterior_alpha(d1)
