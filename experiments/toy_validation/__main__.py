@@ -1,0 +1,60 @@
+"""`python -m experiments.toy_validation with world=fact_views`: SBP where every probability is known."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sbp_bayes.base.runtime import configure_runtime
+
+configure_runtime()
+
+from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.toy_validation.config import ToyConfig  # noqa: E402
+from experiments.toy_validation.run import run  # noqa: E402
+from experiments.toy_validation.table import print_arms, summary  # noqa: E402
+from experiments.toy_validation.worlds import SETTINGS  # noqa: E402
+from sbp_bayes.base.config import decode, encode  # noqa: E402
+from sbp_bayes.base.errors import ConfigError  # noqa: E402
+from sbp_bayes.base.stage import Workspace  # noqa: E402
+from sbp_bayes.base.store import write_json  # noqa: E402
+
+if TYPE_CHECKING:
+    from sacred.run import Run
+
+DEFAULT = encode(ToyConfig(world="fact_views", parameters={})) | {"worlds": SETTINGS}
+del DEFAULT["parameters"]
+
+experiment = make_experiment("toy_validation", {"fact_views": DEFAULT}, default="fact_views")
+
+
+@experiment.main
+def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
+    """Run the arms in one world, print them, and keep their numbers in the run's folder."""
+    settings = {key: value for key, value in _config.items() if key not in ("seed", "worlds")}
+    config = decode(ToyConfig, settings | {"parameters": parameters(_config["worlds"], _config["world"])})
+    results = run(config, Workspace(WORK))
+    record = summary(config, results)
+    folder = run_folder(experiment)
+    if folder is not None:
+        write_json(folder / "toy_validation.json", record)
+    for result in results:
+        for checkpoint, loss in result.losses.items():
+            _run.log_scalar(f"{result.arm}.{checkpoint}.loss_nats_per_token", loss, result.seed)
+    print_arms(record)
+    if folder is not None:
+        print(f"\nrun {_run._id}   numbers {folder / 'toy_validation.json'}")
+    return {arm["arm"]: arm["best_validation"]["mean"] for arm in record["arms"]}
+
+
+def parameters(worlds: dict[str, Any], world: str) -> dict[str, Any]:
+    """Return the settings of `world`.
+
+    Raises:
+        ConfigError: there is no such world.
+    """
+    if world not in worlds:
+        raise ConfigError(f"world = {world!r}: expected one of {', '.join(sorted(worlds))}")
+    return dict(worlds[world])
+
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(experiment, sys.argv[1:]))

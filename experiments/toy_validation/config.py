@@ -1,0 +1,133 @@
+"""Settings of the experiment, and the worlds it runs in."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.lm import LMConfig
+from sbp_bayes.pretraining import PretrainConfig
+from sbp_bayes.synthesizer import TuneConfig
+from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
+from sbp_bayes.training import OptimiserConfig
+
+Arm = Literal[
+    "baseline",
+    "tuned_baseline",
+    "sbp",
+    "oracle",
+    "exact_posterior",
+    "unconditional",
+    "random_pairs",
+    "from_scratch",
+]
+"""What a model is trained on; see `run.ARMS`."""
+
+ARMS: tuple[Arm, ...] = (
+    "baseline",
+    "tuned_baseline",
+    "sbp",
+    "oracle",
+    "exact_posterior",
+    "unconditional",
+    "random_pairs",
+    "from_scratch",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    """What determines the comparison of arms in one world.
+
+    Attributes:
+        world: name in `toy_worlds.WORLDS`.
+        parameters: of the world; its own seed is the run's.
+        documents_per_concept: documents of each of the world's concepts in D_unique.
+        repetitions: budget of every arm over D_unique's tokens.
+        oracle_multiple: documents of the oracle over D_unique's.
+        synthetic_share: synthetic part of the budget of the arms that have synthetic text.
+        pairs_per_document: d2 for each d1 in tuning, other documents of the same concept.
+        num_test, num_validation: documents drawn for test and for validation; validation pairs are as many.
+        width, num_layers, num_heads: of the transformer.
+        context_length: of a row, into which documents are packed.
+        peak_lr, weight_decay: of every arm but the tuned baseline.
+        weight_decays: tried for the tuned baseline, the best on validation is reported.
+        tune_lr, tune_epochs: of the synthesizer.
+        rows_per_batch, num_validations: of every training.
+        arms: those to run; baseline and oracle are needed for the share of the oracle's gain.
+        seeds: each draws world, documents, weights and samples anew.
+    """
+
+    world: str
+    parameters: Mapping[str, Any]
+    documents_per_concept: int = 8
+    repetitions: float = 20.0
+    oracle_multiple: float = 20.0
+    synthetic_share: float = 0.5
+    pairs_per_document: int = 4
+    num_test: int = 2000
+    num_validation: int = 500
+    width: int = 64
+    num_layers: int = 2
+    num_heads: int = 2
+    context_length: int = 128
+    peak_lr: float = 5e-3
+    weight_decay: float = 0.1
+    weight_decays: tuple[float, ...] = (1.0, 4.0)
+    tune_lr: float = 2e-3
+    tune_epochs: float = 4.0
+    rows_per_batch: int = 8
+    num_validations: int = 10
+    arms: tuple[Arm, ...] = ARMS
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+
+    def __post_init__(self) -> None:
+        for key in ("documents_per_concept", "pairs_per_document", "num_test", "num_validation"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        require(
+            self.documents_per_concept >= 2, "documents_per_concept", self.documents_per_concept, "2 or more"
+        )
+        require(0 < self.synthetic_share < 1, "synthetic_share", self.synthetic_share, "between 0 and 1")
+        require(self.oracle_multiple > 1, "oracle_multiple", self.oracle_multiple, "more than 1")
+        require(
+            len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "one or more, all different"
+        )
+        if "seed" in self.parameters:
+            raise ConfigError("parameters.seed is the run's seed: change `seeds`")
+
+    def model(self, vocab_size: int) -> LMConfig:
+        """Shape of every arm's transformer for a world of `vocab_size` tokens."""
+        return LMConfig(
+            vocab_size=vocab_size + NUM_SPECIAL,
+            context_length=self.context_length,
+            width=self.width,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            num_kv_heads=1,
+            head_width=self.width // self.num_heads,
+            hidden_width=3 * self.width,
+        )
+
+    def pretrain(self, model: LMConfig, unique_tokens: int, seed: int) -> PretrainConfig:
+        """Settings of the baseline's pretraining."""
+        return PretrainConfig(
+            model=model,
+            optimiser=OptimiserConfig(peak_lr=self.peak_lr, weight_decay=self.weight_decay),
+            budget_tokens=round(unique_tokens * self.repetitions),
+            rows_per_batch=self.rows_per_batch,
+            num_validations=self.num_validations,
+            seed=seed,
+        )
+
+    def tune(self, doc_length: int, seed: int) -> TuneConfig:
+        """Settings of the synthesizer's tuning."""
+        return TuneConfig(
+            max_document_tokens=doc_length,
+            num_epochs=self.tune_epochs,
+            rows_per_batch=max(1, self.rows_per_batch * self.context_length // (2 * doc_length + 2)),
+            optimiser=OptimiserConfig(peak_lr=self.tune_lr),
+            num_validations=self.num_validations,
+            max_validation_pairs=self.num_validation,
+            seed=seed,
+        )

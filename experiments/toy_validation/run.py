@@ -1,0 +1,242 @@
+"""The arms of one world: one pretraining function, in which the text that joins D_unique differs.
+
+Every arm sees the same number of tokens. Where the synthetic text comes from:
+
+- baseline, tuned_baseline: there is none, D_unique repeats;
+- sbp: a synthesizer tuned from the baseline's best checkpoint on pairs of one concept;
+- from_scratch: the same, tuned from random weights;
+- random_pairs: the same, on pairs without a common concept;
+- unconditional: the baseline's own samples (self-distillation);
+- exact_posterior: d2 ~ P(d2 | d1), which no synthesizer can beat;
+- oracle: there is none, but 20 times as many real documents.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from experiments.toy_validation.config import Arm, ToyConfig
+from experiments.toy_validation.data import (
+    ToyData,
+    concept_pairs,
+    consecutive_pairs,
+    make_data,
+    random_pairs,
+    world_tokens,
+)
+from experiments.toy_validation.samples import (
+    baseline_samples,
+    measure_synthesizer,
+    posterior_samples,
+    untrained_model,
+)
+from sbp_bayes.base.stage import Manifest, Workspace
+from sbp_bayes.base.workers import side_by_side
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.evaluation import DocumentScores, evaluate
+from sbp_bayes.pretraining import PretrainConfig, pretrain, synthetic_tokens_needed
+from sbp_bayes.synthesis import CORPUS, SynthesisConfig, synthesize
+from sbp_bayes.synthesizer import tune
+
+CHECKPOINTS = {"best_validation": "best", "last": "last"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArmResult:
+    """One arm of one seed.
+
+    Attributes:
+        arm, seed: what was trained.
+        losses: test loss by checkpoint, nats a token of the world: −log p(d), EOS included, over the tokens.
+        bayes: the Bayes-optimal loss on the same documents, −log P(d); None where P(d) has no closed form.
+        flops: over all stages that the arm needs.
+        tokens_seen: positions trained on.
+        synthesizer: measures of the arm's synthesizer, where it has one; see `measure_synthesizer`.
+    """
+
+    arm: Arm
+    seed: int
+    losses: dict[str, float]
+    bayes: float | None
+    flops: float
+    tokens_seen: int
+    synthesizer: dict[str, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seed:
+    """What the arms of one seed share."""
+
+    config: ToyConfig
+    seed: int
+    data: ToyData
+    work: Workspace
+
+    @property
+    def pretraining(self) -> PretrainConfig:
+        model = self.config.model(self.data.world.vocab_size)
+        return self.config.pretrain(model, self.data.unique.num_tokens, self.seed)
+
+    def pretrain(
+        self, config: PretrainConfig, real: Corpus, synthetic: Corpus | None, label: str
+    ) -> Manifest:
+        return pretrain(
+            config,
+            real,
+            synthetic,
+            self.data.validation,
+            self.work,
+            tokenizer=self.data.tokenizer,
+            label=f"{label}, seed {self.seed}",
+        )
+
+    def baseline(self) -> Manifest:
+        return self.pretrain(self.pretraining, self.data.unique, None, "baseline")
+
+    def joint(self, samples: Manifest, label: str) -> Manifest:
+        synthetic = Corpus.load(samples.directory / CORPUS)
+        config = dataclasses.replace(self.pretraining, synthetic_share=self.config.synthetic_share)
+        return self.pretrain(config, self.data.unique, synthetic, label)
+
+    @property
+    def synthetic_tokens(self) -> int:
+        return synthetic_tokens_needed(
+            dataclasses.replace(self.pretraining, synthetic_share=self.config.synthetic_share)
+        )
+
+    def result(
+        self,
+        arm: Arm,
+        trained: Manifest,
+        before: Sequence[Manifest] = (),
+        measures: dict[str, float] | None = None,
+    ) -> ArmResult:
+        losses = {}
+        for name, folder in CHECKPOINTS.items():
+            scored = evaluate(trained.directory / folder, self.data.test, self.work)
+            scores = DocumentScores.load(scored.directory / "scores.npz")
+            losses[name] = float(scores.loss_nats.sum() / self.data.test.lengths.sum())
+        return ArmResult(
+            arm=arm,
+            seed=self.seed,
+            losses=losses,
+            bayes=bayes_loss(self.data),
+            flops=sum(stage.flops for stage in [*before, trained]),
+            tokens_seen=trained.counts["num_tokens"],
+            synthesizer=measures,
+        )
+
+
+def run(config: ToyConfig, work: Workspace, num_workers: int | None = None) -> list[ArmResult]:
+    """Run all arms of all seeds, side by side; finished stages in `work` are taken as they are.
+
+    Raises:
+        ConfigError: an unknown world, or a parameter out of its range.
+    """
+    make_data(config, config.seeds[0])  # refuses bad parameters before any worker starts
+    alone: list[Arm] = [arm for arm in config.arms if arm in _ALONE]
+    joined: list[Arm] = [arm for arm in config.arms if arm not in _ALONE]
+    first = side_by_side(_calls(config, work, alone), num_workers)  # the others start from the baseline
+    return first + side_by_side(_calls(config, work, joined), num_workers)
+
+
+def bayes_loss(data: ToyData) -> float | None:
+    """Return −log P(d) a token over the test documents, in nats; None without a closed form."""
+    if not hasattr(data.world, "log_prob"):
+        return None
+    documents = world_tokens(data.test)
+    return float(-data.world.log_prob(documents).sum() / documents.numel())
+
+
+def _calls(config: ToyConfig, work: Workspace, arms: list[Arm]) -> list[Callable[[], ArmResult]]:
+    return [functools.partial(_run_arm, config, work, arm, seed) for seed in config.seeds for arm in arms]
+
+
+def _run_arm(config: ToyConfig, work: Workspace, arm: Arm, seed: int) -> ArmResult:
+    return ARMS[arm](_Seed(config, seed, make_data(config, seed), work))
+
+
+def _baseline(run: _Seed) -> ArmResult:
+    return run.result("baseline", run.baseline())
+
+
+def _tuned_baseline(run: _Seed) -> ArmResult:
+    """The baseline's own weight decay is tried too, so tuning can only help on validation."""
+    tried = [run.baseline()]
+    for weight_decay in run.config.weight_decays:
+        optimiser = dataclasses.replace(run.pretraining.optimiser, weight_decay=weight_decay)
+        config = dataclasses.replace(run.pretraining, optimiser=optimiser)
+        tried.append(run.pretrain(config, run.data.unique, None, f"baseline, decay {weight_decay:g}"))
+    best = min(tried, key=lambda stage: stage.counts["best_validation_nats_per_token"])
+    return run.result("tuned_baseline", best, [stage for stage in tried if stage is not best])
+
+
+def _oracle(run: _Seed) -> ArmResult:
+    return run.result("oracle", run.pretrain(run.pretraining, run.data.oracle, None, "oracle"))
+
+
+def _tuned(arm: Arm, run: _Seed) -> ArmResult:
+    data, seed = run.data, run.seed
+    pairs = concept_pairs(data.unique, data.unique_concepts, run.config.pairs_per_document, seed)
+    if arm == "random_pairs":
+        pairs = random_pairs(data.unique, pairs, seed)
+    baseline = run.baseline()
+    start = untrained_model(run.pretraining, run.work) if arm == "from_scratch" else baseline
+    doc_length = data.world.doc_length
+    tuned = tune(
+        run.config.tune(doc_length, seed),
+        start.directory / "best",
+        data.unique,
+        pairs,
+        data.paired,
+        consecutive_pairs(data.paired),
+        run.work,
+    )
+    samples = synthesize(
+        SynthesisConfig(num_tokens=run.synthetic_tokens, max_document_tokens=doc_length, seed=seed),
+        tuned.directory / "best",
+        data.unique,
+        run.work,
+        tokenizer=data.tokenizer,
+        num_workers=1,
+    )
+    joint = run.joint(samples, arm)
+    before = [tuned, samples] if arm == "from_scratch" else [baseline, tuned, samples]
+    return run.result(arm, joint, before, measure_synthesizer(tuned, data, seed))
+
+
+def _exact_posterior(run: _Seed) -> ArmResult:
+    samples = posterior_samples(run.data, run.synthetic_tokens, run.seed, run.work)
+    return run.result("exact_posterior", run.joint(samples, "exact posterior"))
+
+
+def _unconditional(run: _Seed) -> ArmResult:
+    baseline = run.baseline()
+    samples = baseline_samples(baseline, run.data, run.synthetic_tokens, run.seed, run.work)
+    return run.result("unconditional", run.joint(samples, "unconditional"), [baseline, samples])
+
+
+ARMS: dict[Arm, Callable[[_Seed], ArmResult]] = {
+    "baseline": _baseline,
+    "tuned_baseline": _tuned_baseline,
+    "oracle": _oracle,
+    "sbp": functools.partial(_tuned, "sbp"),
+    "random_pairs": functools.partial(_tuned, "random_pairs"),
+    "from_scratch": functools.partial(_tuned, "from_scratch"),
+    "exact_posterior": _exact_posterior,
+    "unconditional": _unconditional,
+}
+
+_ALONE: tuple[Arm, ...] = ("baseline", "oracle")
+
+
+def mean_and_half_width(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the mean over seeds and half the width of Student's interval; NaN for a single seed."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return float(values.mean()), float("nan")
+    quantile = t.ppf((1 + level) / 2, len(values) - 1)
+    return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,0 +1,84 @@
+"""The arms of one world side by side: how far each is above Bayes, and its share of the oracle's gain."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.toy_validation.config import ToyConfig
+from experiments.toy_validation.run import CHECKPOINTS, ArmResult, mean_and_half_width
+from sbp_bayes.base.config import encode, fingerprint
+
+SCHEMA_VERSION = 1
+
+
+def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
+    """Return everything that tables, claims and figures need of a run, as JSON types.
+
+    For every arm and checkpoint: `mean` above Bayes in nats a token (above 0 where Bayes isn't known), its
+    95% Student interval over seeds, and `gain`, the same of the paired difference to the baseline.
+    """
+    by_arm: dict[str, list[ArmResult]] = {
+        arm: sorted((r for r in results if r.arm == arm), key=lambda r: r.seed) for arm in config.arms
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": encode(config),
+        "config_fingerprint": fingerprint(encode(config)),
+        "arms": [_arm(by_arm, arm) for arm in config.arms],
+        "results": [encode(result) for result in results],
+    }
+
+
+def _arm(by_arm: Mapping[str, list[ArmResult]], arm: str) -> dict[str, Any]:
+    own, baseline = by_arm[arm], by_arm.get("baseline", [])
+    record: dict[str, Any] = {
+        "arm": arm,
+        "flops": float(np.mean([r.flops for r in own])),
+        "tokens_seen": own[0].tokens_seen,
+    }
+    for checkpoint in CHECKPOINTS:
+        record[checkpoint] = _interval(excess(own, checkpoint))
+        if baseline:
+            gain = excess(baseline, checkpoint) - excess(own, checkpoint)
+            record[checkpoint]["gain"] = _interval(gain)
+        if baseline and by_arm.get("oracle"):
+            oracle = excess(baseline, checkpoint) - excess(by_arm["oracle"], checkpoint)
+            possible = oracle.mean() > 0
+            record[checkpoint]["share"] = float(gain.mean() / oracle.mean()) if possible else None
+    return record
+
+
+def excess(results: Sequence[ArmResult], checkpoint: str) -> np.ndarray:
+    """Return each seed's test loss above the Bayes-optimal one, nats a token, (seeds,)."""
+    return np.array([r.losses[checkpoint] - (r.bayes or 0.0) for r in results])
+
+
+def _interval(values: np.ndarray) -> dict[str, Any]:
+    mean, half = mean_and_half_width(values)
+    known = np.isfinite(half)
+    return {"mean": mean, "low": mean - half if known else None, "high": mean + half if known else None}
+
+
+def print_arms(record: Mapping[str, Any]) -> None:
+    """Print one line an arm, at its best checkpoint on validation and at its last."""
+    config = record["config"]
+    known = all(result["bayes"] is not None for result in record["results"])
+    above = "above the Bayes-optimal loss" if known else "loss; Bayes has no closed form here"
+    print(
+        f"{config['world']}, {len(config['seeds'])} seeds: nats a token, {above}; 95% intervals over seeds\n"
+    )
+    print(f"{'arm':<18}{'best on validation':>28}{'gain':>26}{'share':>8}{'last':>10}")
+    for arm in record["arms"]:
+        best = arm["best_validation"]
+        share = best.get("share")
+        print(
+            f"{arm['arm']:<18}{_text(best):>28}{_text(best['gain']) if 'gain' in best else '':>26}"
+            f"{'' if share is None else f'{share:.0%}':>8}{arm['last']['mean']:>10.4f}"
+        )
+
+
+def _text(interval: Mapping[str, Any]) -> str:
+    if interval["low"] is None:
+        return f"{interval['mean']:.4f}"
+    return f"{interval['mean']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}]"
