@@ -7,16 +7,24 @@ from types import MappingProxyType
 from typing import Any
 
 from sbp_bayes.base.errors import ConfigError
-from toy_worlds.exchangeable import Uniform, UnigramMixture
+from toy_worlds.exchangeable import DirichletUnigram, StyleAndTopic, Uniform, UnigramMixture
+from toy_worlds.hidden_markov import HmmMixture, Mess3Mixture
+from toy_worlds.hierarchical import TopicTree
 from toy_worlds.knowledge import FactViews
-from toy_worlds.markov import MarkovMixture
+from toy_worlds.markov import DirichletMarkovChain, MarkovMixture
 
 WORLDS: Mapping[str, type] = MappingProxyType(
     {
         "uniform": Uniform,
+        "dirichlet_unigram": DirichletUnigram,
+        "dirichlet_markov": DirichletMarkovChain,
         "unigram_mixture": UnigramMixture,
         "markov_mixture": MarkovMixture,
+        "hmm_mixture": HmmMixture,
+        "mess3_mixture": Mess3Mixture,
         "fact_views": FactViews,
+        "style_and_topic": StyleAndTopic,
+        "topic_tree": TopicTree,
     }
 )
 """Name → class; every parameter of a class has a default."""
