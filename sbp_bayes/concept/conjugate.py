@@ -58,6 +58,32 @@ class _DirichletRows:
             tokens.append(previous)
         return torch.stack(tokens, dim=1)
 
+    def perturb_concept(self, c: Tensor, keep: float, generator: torch.Generator) -> Tensor:
+        """Move each concept a little, reversibly with respect to P(c): c ~ P(c) stays so.
+
+        Each row becomes gamma variables by a total of its own, of which a share Beta(keep α, (1 − keep) α)
+        stays and to which Gamma((1 − keep) α) is added: X + Y becomes X + Z, independent gammas all.
+
+        Args:
+            c: concepts, (N, *concept_shape).
+            keep: 0 (a new draw from the prior) up to 1 (no move), the latter excluded.
+            generator: of the draws.
+
+        Raises:
+            ConfigError: `keep` out of its range.
+        """
+        require(0 <= keep < 1, "keep", keep, "from 0 to below 1")
+        if keep == 0:
+            return self.sample_concept(len(c), generator)
+        alpha_NRV = self.alpha_RV.expand(len(c), -1, -1)
+        log_total_NR1 = _log_gamma_draw(alpha_NRV.sum(dim=2, keepdim=True), generator)
+        log_stays = _log_gamma_draw(keep * alpha_NRV, generator)
+        log_goes = _log_gamma_draw((1 - keep) * alpha_NRV, generator)
+        log_share = log_stays - torch.logaddexp(log_stays, log_goes)
+        log_kept = self._concept_rows(c).log() + log_total_NR1 + log_share
+        log_added = _log_gamma_draw((1 - keep) * alpha_NRV, generator)
+        return torch.logaddexp(log_kept, log_added).softmax(dim=2).reshape(c.shape)
+
     def log_prob_given(self, d: Tensor, c: Tensor) -> Tensor:
         """Return log P(d | c) = Σ_rv n_rv log c_rv of each document under its own concept, (N,).
 
@@ -221,10 +247,13 @@ def sample_dirichlet(alpha: Tensor, generator: torch.Generator) -> Tensor:
     Gamma variables in log space, log G(α) = log G(α + 1) + log(U) / α: concentrations far below 1, whose
     gamma variables would all underflow to 0, come out right.
     """
+    return _log_gamma_draw(alpha, generator).softmax(dim=-1)
+
+
+def _log_gamma_draw(alpha: Tensor, generator: torch.Generator) -> Tensor:
     alpha = alpha.double()
     log_uniform = torch.rand(alpha.shape, dtype=torch.float64, generator=generator).neg().log1p()
-    log_gamma = torch._standard_gamma(alpha + 1, generator=generator).log() + log_uniform / alpha
-    return log_gamma.softmax(dim=-1)
+    return torch._standard_gamma(alpha + 1, generator=generator).log() + log_uniform / alpha
 
 
 def _check_alpha(key: str, alpha: Tensor, expected: str, shape: tuple[int, ...]) -> None:

@@ -36,7 +36,9 @@ def concept_program(model: ConceptModel) -> Callable[..., Tensor]:
             documents_per_concept = documents.shape[1] if documents.ndim == 3 else None
         alone = documents_per_concept is None
         with pyro.plate("concepts", num_documents, dim=-1 if alone else -2):
-            c = pyro.sample("concept", concept_distribution(model), infer={"enumerate": "parallel"})
+            prior = concept_distribution(model)
+            infer = {"enumerate": "parallel"} if prior.has_enumerate_support else None
+            c = pyro.sample("concept", prior, infer=infer)
             law = DocumentsGivenConcept(model, c)
             if alone:
                 return pyro.sample("documents", law, obs=documents)
