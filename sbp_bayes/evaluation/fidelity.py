@@ -128,7 +128,10 @@ def measure_fidelity(
 
 
 def score_pairs(world: ConceptModel, synthesizer: TokenSynthesizer, d1: Tensor, d2: Tensor) -> PairScores:
-    """Return the losses of world and synthesizer at every token of d2; arguments are those of `measure_fidelity`."""
+    """Return the losses of world and synthesizer at every token of d2.
+
+    Arguments and errors are those of `measure_fidelity`; one pair is enough.
+    """
     require(len(d1) == len(d2), "len(d2)", len(d2), f"one d2 for each of {len(d1)} d1")
     truth, model, ends = [], [], []
     for first, second in zip(d1.split(PAIRS_TOGETHER), d2.split(PAIRS_TOGETHER), strict=True):
