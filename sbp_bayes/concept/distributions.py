@@ -84,9 +84,10 @@ class Concept(TorchDistribution):
         Raises:
             NotImplementedError: the model has no `concept_prior`.
         """
+        prior = self._prior()
         if self._validate_args:
             self._validate_sample(value)
-        log_prob = self._prior().log_prob(value)
+        log_prob = prior.log_prob(value)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     def _prior(self) -> Distribution:

@@ -9,6 +9,7 @@ Shapes: N documents, T time, S samples.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -191,7 +192,7 @@ def _row_blocks(d: Tensor, num_samples: int) -> tuple[Tensor, ...]:
 
 def _log_mean_exp(log_weight_SN: Tensor) -> LogEstimate:
     num_samples = len(log_weight_SN)
-    log_mean_N = log_weight_SN.logsumexp(dim=0) - torch.tensor(float(num_samples)).log()
+    log_mean_N = log_weight_SN.logsumexp(dim=0) - math.log(num_samples)
     deviation_SN = log_weight_SN.softmax(dim=0) - 1 / num_samples
     return _estimate(log_mean_N, deviation_SN.square().sum(dim=0).sqrt(), num_samples)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pyro
+from pyro.poutine.runtime import InferDict
 from torch import Tensor
 
 from sbp_bayes.base.errors import ConceptError
@@ -37,7 +38,7 @@ def concept_program(model: ConceptModel) -> Callable[..., Tensor]:
         alone = documents_per_concept is None
         with pyro.plate("concepts", num_documents, dim=-1 if alone else -2):
             prior = concept_distribution(model)
-            infer = {"enumerate": "parallel"} if prior.has_enumerate_support else None
+            infer = InferDict(enumerate="parallel") if prior.has_enumerate_support else None
             c = pyro.sample("concept", prior, infer=infer)
             law = DocumentsGivenConcept(model, c)
             if alone:
