@@ -107,12 +107,14 @@ def enumerated_log_prob(model: FiniteConceptModel, d: Tensor) -> Tensor:
 
 
 def enumerated_posterior(model: FiniteConceptModel, d: Tensor) -> Tensor:
-    """Return log P(c | d), (N, K), by `TraceEnum_ELBO.compute_marginals`.
+    """Return log P(c | d), (N, K), by `TraceEnum_ELBO.compute_marginals`; a single concept is certain.
 
     Args:
         model: finite.
         d: documents (N, T), or several of each concept (N, M, T).
     """
+    if model.num_concepts == 1:  # Pyro's contraction refuses dimensions of size 1
+        return torch.zeros(len(d), 1, dtype=torch.float64)
     elbo = TraceEnum_ELBO(max_plate_nesting=d.ndim - 1)
     marginals = elbo.compute_marginals(concept_program(model), _empty_guide, d)
     return marginals["concept"].logits.reshape(len(d), model.num_concepts).log_softmax(dim=1)
