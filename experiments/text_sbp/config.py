@@ -123,13 +123,11 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         corpus=CorpusConfig(paths=PACKAGED, vocab_size=PRESETS["demo"].vocab_size, validation_share=0.02),
         model=PRESETS["demo"],
         unique_tokens=200_000,
-        optimiser=OptimiserConfig(
-            peak_lr=5e-3, weight_decay=2.0
-        ),  # LOG.md: the baseline's best on validation
+        optimiser=OptimiserConfig(peak_lr=1e-2, weight_decay=0.5),
         rows_per_batch=8,
         num_validations=12,
         pairs=PairConfig(alpha=0.4),
-        tune=TuneConfig(max_document_tokens=256),
+        tune=TuneConfig(max_document_tokens=256, num_epochs=1.0),
         screen=ScreenConfig(),
     ),
     # The demo's shape on more text: 0.56 parameters per unique token, where the paper has 0.3.

@@ -43,7 +43,8 @@ class ToyConfig:
     Attributes:
         world: name in `toy_worlds.WORLDS`.
         parameters: of the world; its own seed is the run's.
-        documents_per_concept: documents of each of the world's concepts in D_unique.
+        documents_per_concept: documents of each concept in D_unique.
+        drawn_concepts: concepts in D_unique where P(c) is continuous; else it has all that there are.
         repetitions: budget of every arm over D_unique's tokens.
         oracle_multiple: documents of the oracle over D_unique's.
         synthetic_share: synthetic part of the budget of the arms that have synthetic text.
@@ -62,6 +63,7 @@ class ToyConfig:
     world: str
     parameters: Mapping[str, Any]
     documents_per_concept: int = 8
+    drawn_concepts: int = 200
     repetitions: float = 20.0
     oracle_multiple: float = 20.0
     synthetic_share: float = 0.5
@@ -83,7 +85,7 @@ class ToyConfig:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
     def __post_init__(self) -> None:
-        for key in ("documents_per_concept", "pairs_per_document", "num_test", "num_validation"):
+        for key in ("drawn_concepts", "pairs_per_document", "num_test", "num_validation"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(
             self.documents_per_concept >= 2, "documents_per_concept", self.documents_per_concept, "2 or more"

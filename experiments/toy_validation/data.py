@@ -2,12 +2,11 @@
 
 import dataclasses
 import functools
-from typing import Protocol
 
 import numpy as np
 import tokenizers
 import torch
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 from experiments.toy_validation.config import ToyConfig
@@ -20,13 +19,6 @@ from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 from toy_worlds import make_world
 
 
-class World(ConceptModel, Protocol):
-    """A concept model of the catalogue."""
-
-    num_concepts: int
-    """Of finitely many concepts; of a continuous P(c), how many concepts documents are drawn of."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToyData:
     """One seed's world and documents.
@@ -34,7 +26,7 @@ class ToyData:
     Attributes:
         world: of which every probability is known.
         tokenizer: spells a document as its tokens' numbers.
-        unique: D_unique, `documents_per_concept` of each of `num_concepts` concepts.
+        unique: D_unique, `documents_per_concept` of each concept.
         unique_concepts: concept number of each document, int64 (N,).
         oracle: `oracle_multiple` times as many, D_unique among them.
         validation, test: other documents d ~ P(d).
@@ -42,7 +34,7 @@ class ToyData:
         paired_test: the same for the measures of a synthesizer.
     """
 
-    world: World
+    world: ConceptModel
     tokenizer: Tokenizer
     unique: Corpus
     unique_concepts: np.ndarray
@@ -60,9 +52,8 @@ def make_data(config: ToyConfig, seed: int) -> ToyData:
         ConfigError: an unknown world or parameter, or one out of its range.
     """
     world = make_world(config.world, **config.parameters, seed=derive_seed(seed, "world") % 2**31)
-    groups = _concept_groups(world, config.oracle_multiple, seed)
+    groups, num_groups = _concept_groups(world, config, seed)
     oracle = _documents(world, groups, config.documents_per_concept, "pool", seed)
-    num_unique = world.num_concepts * config.documents_per_concept
 
     def fresh(name: str, number: int, per_concept: int = 1) -> Corpus:
         concepts = world.sample_concept(number, torch_generator(seed, name, "concepts"))
@@ -71,8 +62,8 @@ def make_data(config: ToyConfig, seed: int) -> ToyData:
     return ToyData(
         world=world,
         tokenizer=world_tokenizer(world.vocab_size),
-        unique=oracle.select(np.arange(num_unique)),
-        unique_concepts=np.repeat(np.arange(world.num_concepts), config.documents_per_concept),
+        unique=oracle.select(np.arange(num_groups * config.documents_per_concept)),
+        unique_concepts=np.repeat(np.arange(num_groups), config.documents_per_concept),
         oracle=oracle,
         validation=fresh("validation", config.num_validation),
         test=fresh("test", config.num_test),
@@ -141,22 +132,23 @@ def world_tokenizer(vocab_size: int) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL_TOKENS[0]))
     backend.add_special_tokens(list(SPECIAL_TOKENS))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.decoder = decoders.WordPiece(prefix="")
     return Tokenizer(backend)
 
 
-def _concept_groups(world: World, multiple: float, seed: int) -> Tensor:
-    """Return the concepts of the oracle's groups of documents; the first `num_concepts` are D_unique's.
+def _concept_groups(world: ConceptModel, config: ToyConfig, seed: int) -> tuple[Tensor, int]:
+    """Return the concepts of the oracle's groups of documents, and how many groups are D_unique.
 
     Finitely many concepts come again, with further documents; a continuous P(c) gives others.
     """
-    number = round(world.num_concepts * multiple)
-    if isinstance(world, FiniteConceptModel):
-        return torch.arange(number) % world.num_concepts
-    return world.sample_concept(number, torch_generator(seed, "concepts"))
+    finite = isinstance(world, FiniteConceptModel)
+    num_groups = world.num_concepts if isinstance(world, FiniteConceptModel) else config.drawn_concepts
+    number = round(num_groups * config.oracle_multiple)
+    if finite:
+        return torch.arange(number) % num_groups, num_groups
+    return world.sample_concept(number, torch_generator(seed, "concepts")), num_groups
 
 
-def _documents(world: World, concepts: Tensor, per_concept: int, name: str, seed: int) -> Corpus:
+def _documents(world: ConceptModel, concepts: Tensor, per_concept: int, name: str, seed: int) -> Corpus:
     drawn = world.sample(
         concepts.repeat_interleave(per_concept, dim=0), torch_generator(seed, name, "documents")
     )

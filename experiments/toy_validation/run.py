@@ -37,8 +37,11 @@ from sbp_bayes.base.workers import side_by_side
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import DocumentScores, evaluate
 from sbp_bayes.pretraining import PretrainConfig, pretrain, synthetic_tokens_needed
-from sbp_bayes.synthesis import CORPUS, SynthesisConfig, synthesize
+from sbp_bayes.synthesis import CORPUS, ScreenConfig, SynthesisConfig, synthesize
 from sbp_bayes.synthesizer import tune
+
+UNSCREENED = ScreenConfig(reasons=("empty",))
+"""A world's documents are short and come again: every sample counts, as P(d2 | d1) has it."""
 
 CHECKPOINTS = {"best_validation": "best", "last": "last"}
 
@@ -195,7 +198,9 @@ def _tuned(arm: Arm, run: _Seed) -> ArmResult:
         run.work,
     )
     samples = synthesize(
-        SynthesisConfig(num_tokens=run.synthetic_tokens, max_document_tokens=doc_length, seed=seed),
+        SynthesisConfig(
+            num_tokens=run.synthetic_tokens, max_document_tokens=doc_length, seed=seed, screen=UNSCREENED
+        ),
         tuned.directory / "best",
         data.unique,
         run.work,

@@ -5,14 +5,14 @@ from typing import Any
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "uniform": {"num_concepts": 100, "vocab_size": 5, "doc_length": 16},
-    "dirichlet_unigram": {"num_concepts": 200, "vocab_size": 16, "doc_length": 24},
-    "dirichlet_markov": {"num_concepts": 200, "vocab_size": 6, "doc_length": 32},
+    "dirichlet_unigram": {"vocab_size": 16, "doc_length": 24},
+    "dirichlet_markov": {"vocab_size": 6, "doc_length": 32},
     "unigram_mixture": {"num_concepts": 40, "vocab_size": 32, "doc_length": 12},
     "markov_mixture": {"num_concepts": 20, "vocab_size": 16, "doc_length": 16},
     "hmm_mixture": {"num_concepts": 10, "doc_length": 24},
     "mess3_mixture": {"num_concepts": 10, "doc_length": 24},
     "fact_views": {"num_concepts": 100, "num_slots": 12, "num_values": 12, "num_stated": 6, "noise": 0.02},
     "style_and_topic": {"num_concepts": 20, "doc_length": 12},
-    "topic_tree": {"num_concepts": 200, "doc_length": 24},
+    "topic_tree": {"doc_length": 24},
 }
 """World → its parameters; the rest are the world's own defaults."""

@@ -25,17 +25,21 @@ class ScreenConfig:
     """Which samples pass.
 
     Attributes:
-        repetition: repetitive documents are dropped.
+        reasons: those for which a sample is dropped. Where short documents come again by right, as in a toy
+            world, dropping duplicates would bend the distribution that is sampled.
+        repetition: what counts as repetitive.
         min_kept_share: the synthesis gives up where fewer of the samples pass; judged from sample
             `judged_after` on, so that a synthesizer that writes nothing of use does not run for ever.
         judged_after: samples before the first judgement.
     """
 
+    reasons: tuple[str, ...] = REASONS
     repetition: RepetitionRule = dataclasses.field(default_factory=RepetitionRule)
     min_kept_share: float = 0.05
     judged_after: int = 1000
 
     def __post_init__(self) -> None:
+        require(set(self.reasons) <= set(REASONS), "reasons", self.reasons, f"some of {', '.join(REASONS)}")
         require(0 <= self.min_kept_share <= 1, "min_kept_share", self.min_kept_share, "a share, 0 to 1")
         require(self.judged_after >= 1, "judged_after", self.judged_after, "at least 1")
 
@@ -81,6 +85,8 @@ class Screen:
                 break
             tokens = shard.sample(index)
             reason = self._reason(tokens, bool(repetitive[index]), corpus.document(seed_documents[index]))
+            if reason not in self.config.reasons:
+                reason = None
             self.counts["samples"] += 1
             self.counts["cut"] += not shard.finished[index]
             self.counts[reason or "kept"] += 1

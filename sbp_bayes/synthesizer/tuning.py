@@ -40,7 +40,7 @@ class TuneConfig:
     max_document_tokens: int
     num_epochs: float = 2.0
     rows_per_batch: int = 16
-    optimiser: OptimiserConfig = OptimiserConfig(peak_lr=3e-3)  # noqa: RUF009 - frozen
+    optimiser: OptimiserConfig = OptimiserConfig(peak_lr=5e-4)  # noqa: RUF009 - frozen
     num_validations: int = 10
     patience: int | None = 3
     max_validation_pairs: int = 512

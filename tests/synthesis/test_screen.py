@@ -105,3 +105,12 @@ def test_a_damaged_shard_is_named(tmp_path: Path, damage: str) -> None:
     path.write_bytes({"truncated": content[:-40], "flipped": content, "replaced": b"hello"}[damage])
     with pytest.raises(StoreError, match=r"0000000000\.npz: damaged"):
         Shard.load(path)
+
+
+def test_only_the_reasons_that_are_asked_for_count() -> None:
+    texts = [[2, 3, 4], [], [8, 9], [8, 9]]
+    screen = Screen(dataclasses.replace(LOOSE, reasons=("empty",)), num_tokens=100)
+    assert take(screen, texts, 2) == [0, 2, 3]
+    assert screen.counts["duplicate"] == screen.counts["copy_of_seed"] == 0
+    with pytest.raises(ConfigError, match="reasons"):
+        ScreenConfig(reasons=("dull",))

@@ -1,0 +1,144 @@
+"""The toy validation: its data, the equality of its arms, and a world in which nothing can be gained."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.toy_validation.config import ToyConfig
+from experiments.toy_validation.data import (
+    concept_pairs,
+    consecutive_pairs,
+    make_data,
+    random_pairs,
+    world_tokens,
+)
+from experiments.toy_validation.run import run
+from experiments.toy_validation.table import summary
+from experiments.toy_validation.worlds import SETTINGS
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.stage import Workspace
+from toy_worlds import WORLDS
+
+TINY = ToyConfig(
+    world="fact_views",
+    parameters={"num_concepts": 6, "num_slots": 4, "num_values": 3, "num_stated": 2, "noise": 0.1},
+    documents_per_concept=4,
+    repetitions=16.0,
+    oracle_multiple=3.0,
+    num_test=50,
+    num_validation=20,
+    width=16,
+    num_layers=1,
+    context_length=32,
+    rows_per_batch=4,
+    num_validations=2,
+    weight_decays=(1.0,),
+    seeds=(0,),
+)
+
+
+def test_every_world_has_settings_that_make_it() -> None:
+    assert set(SETTINGS) == set(WORLDS)
+    for world, parameters in SETTINGS.items():
+        config = dataclasses.replace(
+            TINY, world=world, parameters=parameters, drawn_concepts=4, num_test=5, num_validation=3
+        )
+        data = make_data(config, seed=1)
+        assert len(data.unique) == 4 * len(np.unique(data.unique_concepts))
+        assert len(data.oracle) == 3 * len(data.unique)
+        assert world_tokens(data.test).shape == (5, data.world.doc_length)
+
+
+def test_data_are_a_function_of_the_seed() -> None:
+    first, again, other = make_data(TINY, 0), make_data(TINY, 0), make_data(TINY, 1)
+    for name in ("unique", "oracle", "validation", "test", "paired", "paired_test"):
+        assert getattr(first, name).fingerprint == getattr(again, name).fingerprint
+        assert getattr(first, name).fingerprint != getattr(other, name).fingerprint
+    assert first.oracle.tokens[: len(first.unique.tokens)].tolist() == first.unique.tokens.tolist()
+
+
+def test_text_and_tokens_say_the_same() -> None:
+    data = make_data(TINY, 0)
+    for index in range(3):
+        tokens = data.unique.document(index)
+        assert data.tokenizer.decode(tokens) == data.unique.texts[index]
+        assert data.tokenizer.encode([data.unique.texts[index]])[0].tolist() == tokens.tolist()
+        assert data.unique.texts[index].split() == [str(t) for t in world_tokens(data.unique)[index].tolist()]
+
+
+def test_pairs_share_a_concept_and_random_pairs_do_not_care() -> None:
+    data = make_data(TINY, 0)
+    pairs = concept_pairs(data.unique, data.unique_concepts, 2, seed=0)
+    assert len(pairs) == 2 * len(data.unique)
+    assert (data.unique_concepts[pairs.first] == data.unique_concepts[pairs.second]).all()
+    assert (pairs.first != pairs.second).all()
+    drawn = random_pairs(data.unique, pairs, seed=0)
+    assert drawn.first.tolist() == pairs.first.tolist()
+    assert (drawn.first != drawn.second).all()
+    same = np.mean(data.unique_concepts[drawn.first] == data.unique_concepts[drawn.second])
+    assert same < 0.5
+    held_out = consecutive_pairs(data.paired)
+    assert held_out.first.tolist() == list(range(0, 40, 2))
+    assert held_out.second.tolist() == list(range(1, 40, 2))
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """All arms of a world of uniform tokens, on the floor of log 3 that nothing can go below."""
+    config = dataclasses.replace(
+        TINY, world="uniform", parameters={"num_concepts": 6, "vocab_size": 3, "doc_length": 4}
+    )
+    return summary(config, run(config, Workspace(tmp_path_factory.mktemp("work")), num_workers=1))
+
+
+def test_arms_see_equal_tokens(record: dict) -> None:
+    assert [arm["arm"] for arm in record["arms"]] == list(TINY.arms)
+    assert len({arm["tokens_seen"] for arm in record["arms"]}) == 1
+
+
+def test_nothing_is_below_bayes_in_a_world_without_structure(record: dict) -> None:
+    for result in record["results"]:
+        assert result["bayes"] == pytest.approx(math.log(3), rel=1e-12)
+        assert result["losses"]["best_validation"] >= result["bayes"] - 1e-9
+
+
+def test_a_synthesizer_is_measured_where_there_is_one(record: dict) -> None:
+    measured = {result["arm"] for result in record["results"] if result["synthesizer"]}
+    assert measured == {"sbp", "random_pairs", "from_scratch"}
+    for result in record["results"]:
+        if result["synthesizer"]:
+            assert result["synthesizer"]["kl"] >= 0
+            assert result["synthesizer"]["floor"] == pytest.approx(math.log(3), rel=1e-12)
+
+
+def test_an_arm_that_needs_the_baseline_pays_for_it(record: dict) -> None:
+    flops = {arm["arm"]: arm["flops"] for arm in record["arms"]}
+    assert flops["oracle"] == flops["baseline"] == flops["exact_posterior"]
+    assert flops["sbp"] > 2 * flops["baseline"]
+    assert flops["baseline"] < flops["from_scratch"] < flops["sbp"]
+
+
+def test_a_finished_run_is_taken_as_it_is(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, arms=("baseline", "sbp"))
+    first = run(config, Workspace(tmp_path), num_workers=1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/manifest.json")}
+    assert run(config, Workspace(tmp_path), num_workers=1) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/manifest.json")} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"world": "nowhere"}, "nowhere"),
+        ({"parameters": {"num_conceptz": 3}}, "num_conceptz"),
+        ({"parameters": {"seed": 3}}, "seed"),
+        ({"documents_per_concept": 1}, "documents_per_concept"),
+        ({"synthetic_share": 1.0}, "synthetic_share"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, change: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        run(dataclasses.replace(TINY, **change), Workspace(tmp_path), num_workers=1)
