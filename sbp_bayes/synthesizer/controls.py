@@ -48,7 +48,7 @@ class CopySynthesizer:
         d1_NT, d2_NT = world_documents(given), world_documents(d2)
         beyond = max(0, d2_NT.shape[1] - d1_NT.shape[1])
         d1_NT = torch.nn.functional.pad(d1_NT, (0, beyond), value=PAD)[:, : d2_NT.shape[1]]
-        errors_NT = ((d1_NT != d2_NT) & (d2_NT != PAD)).cumsum(dim=1)
+        errors_NT = (d1_NT != d2_NT).cumsum(dim=1)
         scores_NT = torch.zeros(d2_NT.shape, dtype=torch.float64)
         return TokenScores(scores_NT.masked_fill_((errors_NT > 0) & (d2_NT != PAD), -torch.inf))
 
@@ -203,18 +203,18 @@ def random_pairs(pairs: Pairs, generator: torch.Generator, concepts: np.ndarray 
     labels = np.arange(int(max(first.max(), second.max())) + 1) if concepts is None else concepts
     d1, d2 = labels[first], labels[second]
     for at in (d1 == d2).nonzero()[0]:
-        if d1[at] == d2[at]:
-            partner = _partner(at, d1, d2, generator)
-            for array in (second, d2):
-                array[at], array[partner] = array[partner], array[at]
+        partner = _partner(at, d1, d2, generator)
+        for array in (second, d2):
+            array[at], array[partner] = array[partner], array[at]
     return IndexPairs(first, second, pairs.corpus_fingerprint)
 
 
 def _partner(at: int, d1: np.ndarray, d2: np.ndarray, generator: torch.Generator) -> int:
-    """Return a pair whose d2 can change places with that of pair `at`: whenever pairs exist at all, one does.
+    """Return a pair that can exchange d2s with pair `at` so that both are free; there is one if any way is.
 
-    Were there none, each pair would have pair `at`'s label on one side or the other, and pair `at` on both:
-    more than P sides for one label, which no arrangement keeps apart.
+    Were there none, every pair would have the label of pair `at` on one side or the other, and pair `at` on
+    both: more than P sides of one label, which no arrangement keeps apart. A pair that an earlier exchange
+    has freed may be its own partner.
     """
     candidates = torch.randint(len(d1), (TRIES,), generator=generator).numpy()
     fit = candidates[(d2[candidates] != d1[at]) & (d1[candidates] != d2[at])]

@@ -66,9 +66,9 @@ def test_exactly_any_synthesizer_by_a_double_sum():
     assert kl > 0.01
 
 
-def test_impossible_documents_weigh_nothing():
+def test_impossible_pairs_weigh_nothing():
     world = make_world("unigram_mixture", num_concepts=2, vocab_size=3, doc_length=2)
-    table = torch.tensor([[1.0, 0.5], [0.0, 0.5], [0.0, 0.0]], dtype=torch.float64)
+    table = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]], dtype=torch.float64)
     world.log_table_RK = table.log()
     assert exact_fidelity(world, PosteriorSynthesizer(world)).kl == pytest.approx(0.0, abs=1e-12)
     information = exact_fidelity(world, UnconditionalSynthesizer(world)).kl
