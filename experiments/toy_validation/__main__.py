@@ -11,9 +11,8 @@ from experiments.runner import WORK, make_experiment, run_command_line, run_fold
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.run import run  # noqa: E402
 from experiments.toy_validation.table import print_arms, summary  # noqa: E402
-from experiments.toy_validation.worlds import SETTINGS  # noqa: E402
+from experiments.toy_validation.worlds import SETTINGS, parameters_of  # noqa: E402
 from sbp_bayes.base.config import decode, encode  # noqa: E402
-from sbp_bayes.base.errors import ConfigError  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
 
@@ -30,7 +29,7 @@ experiment = make_experiment("toy_validation", {"fact_views": DEFAULT}, default=
 def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
     """Run the arms in one world, print them, and keep their numbers in the run's folder."""
     settings = {key: value for key, value in _config.items() if key not in ("seed", "worlds")}
-    config = decode(ToyConfig, settings | {"parameters": parameters(_config["worlds"], _config["world"])})
+    config = decode(ToyConfig, settings | {"parameters": parameters_of(_config["worlds"], _config["world"])})
     results = run(config, Workspace(WORK))
     record = summary(config, results)
     folder = run_folder(experiment)
@@ -43,17 +42,6 @@ def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
     if folder is not None:
         print(f"\nrun {_run._id}   numbers {folder / 'toy_validation.json'}")
     return {arm["arm"]: arm["best_validation"]["mean"] for arm in record["arms"]}
-
-
-def parameters(worlds: dict[str, Any], world: str) -> dict[str, Any]:
-    """Return the settings of `world`.
-
-    Raises:
-        ConfigError: there is no such world.
-    """
-    if world not in worlds:
-        raise ConfigError(f"world = {world!r}: expected one of {', '.join(sorted(worlds))}")
-    return dict(worlds[world])
 
 
 if __name__ == "__main__":

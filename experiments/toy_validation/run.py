@@ -36,6 +36,7 @@ from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.base.workers import side_by_side
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import DocumentScores, evaluate
+from sbp_bayes.pairing import PairSet
 from sbp_bayes.pretraining import PretrainConfig, pretrain, synthetic_tokens_needed
 from sbp_bayes.synthesis import CORPUS, ScreenConfig, SynthesisConfig, synthesize
 from sbp_bayes.synthesizer import tune
@@ -69,8 +70,8 @@ class ArmResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seed:
-    """What the arms of one seed share."""
+class SeedRun:
+    """What the arms of one seed share: its data, and the stages that train on them."""
 
     config: ToyConfig
     seed: int
@@ -79,12 +80,14 @@ class _Seed:
 
     @property
     def pretraining(self) -> PretrainConfig:
+        """Settings of the baseline's pretraining."""
         model = self.config.model(self.data.world.vocab_size)
         return self.config.pretrain(model, self.data.unique.num_tokens, self.seed)
 
     def pretrain(
         self, config: PretrainConfig, real: Corpus, synthetic: Corpus | None, label: str
     ) -> Manifest:
+        """Pretrain on `real`, and on `synthetic` where the configuration has a share of it."""
         return pretrain(
             config,
             real,
@@ -96,15 +99,18 @@ class _Seed:
         )
 
     def baseline(self) -> Manifest:
+        """Pretrain on D_unique alone."""
         return self.pretrain(self.pretraining, self.data.unique, None, "baseline")
 
     def joint(self, samples: Manifest, label: str) -> Manifest:
+        """Pretrain on D_unique and the samples of a stage."""
         synthetic = Corpus.load(samples.directory / CORPUS)
         config = dataclasses.replace(self.pretraining, synthetic_share=self.config.synthetic_share)
         return self.pretrain(config, self.data.unique, synthetic, label)
 
     @property
     def synthetic_tokens(self) -> int:
+        """Tokens that joint pretraining needs so that no sample comes twice."""
         return synthetic_tokens_needed(
             dataclasses.replace(self.pretraining, synthetic_share=self.config.synthetic_share)
         )
@@ -116,6 +122,7 @@ class _Seed:
         before: Sequence[Manifest] = (),
         measures: dict[str, float] | None = None,
     ) -> ArmResult:
+        """Score a finished training on test; `before` are the other stages that the arm needs."""
         losses = {}
         for name, folder in CHECKPOINTS.items():
             scored = evaluate(trained.directory / folder, self.data.test, self.work)
@@ -158,14 +165,14 @@ def _calls(config: ToyConfig, work: Workspace, arms: list[Arm]) -> list[Callable
 
 
 def _run_arm(config: ToyConfig, work: Workspace, arm: Arm, seed: int) -> ArmResult:
-    return ARMS[arm](_Seed(config, seed, make_data(config, seed), work))
+    return ARMS[arm](SeedRun(config, seed, make_data(config, seed), work))
 
 
-def _baseline(run: _Seed) -> ArmResult:
+def _baseline(run: SeedRun) -> ArmResult:
     return run.result("baseline", run.baseline())
 
 
-def _tuned_baseline(run: _Seed) -> ArmResult:
+def _tuned_baseline(run: SeedRun) -> ArmResult:
     """The baseline's own weight decay is tried too, so tuning can only help on validation."""
     tried = [run.baseline()]
     for weight_decay in run.config.weight_decays:
@@ -176,22 +183,19 @@ def _tuned_baseline(run: _Seed) -> ArmResult:
     return run.result("tuned_baseline", best, [stage for stage in tried if stage is not best])
 
 
-def _oracle(run: _Seed) -> ArmResult:
+def _oracle(run: SeedRun) -> ArmResult:
     return run.result("oracle", run.pretrain(run.pretraining, run.data.oracle, None, "oracle"))
 
 
-def _tuned(arm: Arm, run: _Seed) -> ArmResult:
-    data, seed = run.data, run.seed
-    pairs = concept_pairs(data.unique, data.unique_concepts, run.config.pairs_per_document, seed)
-    if arm == "random_pairs":
-        pairs = random_pairs(data.unique, pairs, seed)
-    baseline = run.baseline()
-    start = untrained_model(run.pretraining, run.work) if arm == "from_scratch" else baseline
-    doc_length = data.world.doc_length
+def tune_and_sample(
+    run: SeedRun, start: Manifest, documents: Corpus, pairs: PairSet
+) -> tuple[Manifest, Manifest]:
+    """Tune a synthesizer from the best checkpoint of `start` on pairs of `documents`, and sample from it."""
+    data, doc_length = run.data, run.data.world.doc_length
     tuned = tune(
-        run.config.tune(doc_length, seed),
+        run.config.tune(doc_length, run.seed),
         start.directory / "best",
-        data.unique,
+        documents,
         pairs,
         data.paired,
         consecutive_pairs(data.paired),
@@ -199,31 +203,44 @@ def _tuned(arm: Arm, run: _Seed) -> ArmResult:
     )
     samples = synthesize(
         SynthesisConfig(
-            num_tokens=run.synthetic_tokens, max_document_tokens=doc_length, seed=seed, screen=UNSCREENED
+            num_tokens=run.synthetic_tokens, max_document_tokens=doc_length, seed=run.seed, screen=UNSCREENED
         ),
         tuned.directory / "best",
-        data.unique,
+        documents,
         run.work,
         tokenizer=data.tokenizer,
         num_workers=1,
     )
+    return tuned, samples
+
+
+def _tuned(arm: Arm, run: SeedRun) -> ArmResult:
+    data, seed = run.data, run.seed
+    pairs = concept_pairs(data.unique, data.unique_concepts, run.config.pairs_per_document, seed)
+    if arm == "random_pairs":
+        pairs = random_pairs(data.unique, pairs, seed)
+    if arm == "from_scratch":
+        start, before = untrained_model(run.pretraining, run.work), []
+    else:
+        start = run.baseline()
+        before = [start]
+    tuned, samples = tune_and_sample(run, start, data.unique, pairs)
     joint = run.joint(samples, arm)
-    before = [tuned, samples] if arm == "from_scratch" else [baseline, tuned, samples]
-    return run.result(arm, joint, before, measure_synthesizer(tuned, data, seed))
+    return run.result(arm, joint, [*before, tuned, samples], measure_synthesizer(tuned, data, seed))
 
 
-def _exact_posterior(run: _Seed) -> ArmResult:
+def _exact_posterior(run: SeedRun) -> ArmResult:
     samples = posterior_samples(run.data, run.synthetic_tokens, run.seed, run.work)
     return run.result("exact_posterior", run.joint(samples, "exact posterior"))
 
 
-def _unconditional(run: _Seed) -> ArmResult:
+def _unconditional(run: SeedRun) -> ArmResult:
     baseline = run.baseline()
     samples = baseline_samples(baseline, run.data, run.synthetic_tokens, run.seed, run.work)
     return run.result("unconditional", run.joint(samples, "unconditional"), [baseline, samples])
 
 
-ARMS: dict[Arm, Callable[[_Seed], ArmResult]] = {
+ARMS: dict[Arm, Callable[[SeedRun], ArmResult]] = {
     "baseline": _baseline,
     "tuned_baseline": _tuned_baseline,
     "oracle": _oracle,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sbp_bayes.base.errors import ConfigError
+
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "uniform": {"num_concepts": 100, "vocab_size": 5, "doc_length": 16},
     "dirichlet_unigram": {"vocab_size": 16, "doc_length": 24},
@@ -16,3 +18,14 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "topic_tree": {"doc_length": 24},
 }
 """World → its parameters; the rest are the world's own defaults."""
+
+
+def parameters_of(worlds: Mapping[str, Any], world: str) -> dict[str, Any]:
+    """Return the settings of `world` out of `worlds`.
+
+    Raises:
+        ConfigError: there is no such world.
+    """
+    if world not in worlds:
+        raise ConfigError(f"world = {world!r}: expected one of {', '.join(sorted(worlds))}")
+    return dict(worlds[world])

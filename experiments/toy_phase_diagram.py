@@ -1,0 +1,117 @@
+"""Where SBP helps: number of concepts × documents per concept, in one world.
+
+`python -m experiments.toy_phase_diagram with world=markov_mixture` trains the baseline, SBP and the oracle in
+every cell of the grid and tables what SBP gains beside what is known of the world before any training.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from sbp_bayes.base.runtime import configure_runtime
+
+configure_runtime()
+
+import numpy as np  # noqa: E402
+
+from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.toy_validation.config import ToyConfig  # noqa: E402
+from experiments.toy_validation.run import ArmResult, mean_and_half_width, run  # noqa: E402
+from experiments.toy_validation.table import excess  # noqa: E402
+from experiments.toy_validation.worlds import SETTINGS, parameters_of  # noqa: E402
+from sbp_bayes.base.config import decode, encode, fingerprint  # noqa: E402
+from sbp_bayes.base.stage import Workspace  # noqa: E402
+from sbp_bayes.base.store import write_json  # noqa: E402
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PhaseConfig:
+    """The grid.
+
+    Attributes:
+        toy: everything else; its world has finitely many concepts.
+        num_concepts, documents_per_concept: values of the two axes.
+    """
+
+    toy: ToyConfig
+    num_concepts: tuple[int, ...] = (5, 10, 20, 40, 80)
+    documents_per_concept: tuple[int, ...] = (2, 4, 8, 16)
+
+
+def run_grid(config: PhaseConfig, work: Workspace) -> list[dict[str, Any]]:
+    """Return one record a cell; see `cell`."""
+    cells = []
+    for num_concepts in config.num_concepts:
+        for documents_per_concept in config.documents_per_concept:
+            toy = dataclasses.replace(
+                config.toy,
+                parameters={**config.toy.parameters, "num_concepts": num_concepts},
+                documents_per_concept=documents_per_concept,
+            )
+            cells.append(cell(toy, run(toy, work)))
+            print(_line(cells[-1]), flush=True)
+    return cells
+
+
+def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
+    """Return what was known before training, and what the training gave, over seeds.
+
+    `information` is I(d1; d2) in nats a token by Monte Carlo over held-out pairs. Losses are those of best
+    checkpoints on validation; gains are baseline − arm, nats a token, with 95% Student intervals over seeds.
+    """
+    by_arm = {
+        arm: sorted((r for r in results if r.arm == arm), key=lambda r: r.seed)
+        for arm in ("baseline", "sbp", "oracle")
+    }
+    losses = {arm: excess(own, "best_validation") for arm, own in by_arm.items()}
+    measures = [r.synthesizer for r in by_arm["sbp"] if r.synthesizer is not None]
+    gain, half_width = mean_and_half_width(losses["baseline"] - losses["sbp"])
+    return {
+        "world": toy.world,
+        "num_concepts": toy.parameters["num_concepts"],
+        "documents_per_concept": toy.documents_per_concept,
+        "unique_documents": toy.parameters["num_concepts"] * toy.documents_per_concept,
+        "information": float(np.mean([m["marginal"] - m["floor"] for m in measures])),
+        "baseline": float(losses["baseline"].mean()),
+        "gain": gain,
+        "gain_half_width": half_width if np.isfinite(half_width) else None,
+        "oracle_gain": float((losses["baseline"] - losses["oracle"]).mean()),
+        "synthesizer_kl": float(np.mean([m["kl"] for m in measures])),
+    }
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return (
+        f"{record['num_concepts']:>5} concepts × {record['documents_per_concept']:>3} documents: "
+        f"I(d1;d2) {record['information']:.4f}, baseline {record['baseline']:.4f} above Bayes, "
+        f"SBP gains {record['gain']:+.4f}, oracle {record['oracle_gain']:+.4f}"
+    )
+
+
+DEFAULT = PhaseConfig(
+    toy=ToyConfig(world="markov_mixture", parameters={}, arms=("baseline", "sbp", "oracle"), seeds=(0, 1, 2))
+)
+_SETTINGS = encode(DEFAULT) | {"worlds": SETTINGS}
+del _SETTINGS["toy"]["parameters"]
+experiment = make_experiment("toy_phase_diagram", {"markov_mixture": _SETTINGS}, default="markov_mixture")
+
+
+@experiment.main
+def main(_config: dict[str, Any]) -> dict[str, Any]:
+    """Run the grid and keep its cells in the run's folder."""
+    settings = {key: value for key, value in _config.items() if key not in ("seed", "worlds")}
+    toy = settings["toy"] | {"parameters": parameters_of(_config["worlds"], settings["toy"]["world"])}
+    config = decode(PhaseConfig, settings | {"toy": toy})
+    cells = run_grid(config, Workspace(WORK))
+    folder = run_folder(experiment)
+    if folder is not None:
+        record = {"schema_version": SCHEMA_VERSION, "config_fingerprint": fingerprint(encode(config))}
+        write_json(folder / "toy_phase_diagram.json", record | {"config": encode(config), "cells": cells})
+    return {"largest_gain": max(record["gain"] for record in cells)}
+
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(experiment, sys.argv[1:]))
