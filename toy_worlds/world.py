@@ -59,10 +59,10 @@ def log_dirichlet(alpha: Tensor, generator: torch.Generator) -> Tensor:
     α + 1 times U^(1/α) (Marsaglia and Tsang 2000, section 6).
 
     Args:
-        alpha: concentration of each component, above 0.
+        alpha: concentration of each component, above 0, float64.
         generator: source of randomness.
     """
-    alpha = alpha.double().clamp(min=torch.finfo(torch.float64).tiny)
+    alpha = alpha.clamp(min=torch.finfo(torch.float64).tiny)
     uniform = 1.0 - torch.rand(alpha.shape, dtype=torch.float64, generator=generator)
     log_gamma = torch._standard_gamma(alpha + 1.0, generator=generator).log() + uniform.log() / alpha
     return log_gamma.log_softmax(dim=-1)

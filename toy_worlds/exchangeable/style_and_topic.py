@@ -71,7 +71,7 @@ class StyleAndTopic(Parameters, FiniteConceptModel):
         """log P(word | topic, style)."""
 
     def _draw(self, what: str, number: int) -> Tensor:
-        alpha = torch.full((number, self.vocab_size), self.concentration)
+        alpha = torch.full((number, self.vocab_size), self.concentration, dtype=torch.float64)
         return log_dirichlet(alpha, torch_generator(self.seed, "style_and_topic", what))
 
     def _log_likelihood(self, d_NT: Tensor, concepts_C: Tensor) -> Tensor:

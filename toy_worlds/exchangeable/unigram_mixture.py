@@ -47,7 +47,7 @@ class UnigramMixture(TableWorld):
         require_count("vocab_size", vocab_size)
         self.concentration = require_number("concentration", concentration, 0.0, low_open=True)
         self.seed = require_seed(seed)
-        alpha_KV = torch.full((num_concepts, vocab_size), self.concentration)
+        alpha_KV = torch.full((num_concepts, vocab_size), self.concentration, dtype=torch.float64)
         log_words_KV = log_dirichlet(alpha_KV, torch_generator(seed, "unigram_mixture"))
         super().__init__(log_words_KV.T.contiguous(), vocab_size, require_count("doc_length", doc_length))
 

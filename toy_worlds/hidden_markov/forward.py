@@ -1,6 +1,8 @@
 """The forward algorithm for many hidden Markov models and documents at once, scaled, in float64.
 
-Emit from the initial state (Rabiner 1989): s_1 ~ π, d_t ~ B[s_t], s_{t+1} ~ A[s_t].
+Emit from the initial state (Rabiner 1989): s_1 ~ π, d_t ~ B[s_t], s_{t+1} ~ A[s_t]. Probabilities are
+scaled, not logarithms: a path that falls 300 orders of magnitude behind the likeliest is lost.
+
 Shapes: C models (1 where all share one), H hidden states, V vocabulary, N documents, T time.
 """
 

@@ -18,9 +18,11 @@ from toy_worlds.world import require_count, require_number, require_seed
 class Mess3Mixture(HiddenMarkovWorld):
     """Three states that move alike and each favour a token: belief states of one such process are a fractal.
 
-    A_c[s, s'] = 1 − 2x if s' = s, else x; B_c(v | s) = a if v = s, else (1 − a) / 2; the first state is
-    uniform, which is stationary. (Labelled matrices T^v[s, s'] = A[s, s'] B(v | s'), emitting on arrival,
-    are the same process.) A concept is a setting (x, a); P(c) = 1 / num_concepts.
+        P(d | c) = Σ_s ⅓ Π_t B_c(d_t | s_t) Π_{t>1} A_c[s_{t−1}, s_t]
+
+    with A_c[s, s'] = 1 − 2x if s' = s, else x, and B_c(v | s) = a if v = s, else (1 − a) / 2; the first
+    state is uniform, which is stationary. (Labelled matrices T^v[s, s'] = A[s, s'] B(v | s'), emitting on
+    arrival, are the same process.) A concept is a setting (x, a); P(c) = 1 / num_concepts.
 
     Source: Mess3 of arXiv 1702.08565, as in arXiv 2405.15943 (x = 0.05, a = 0.85), whose belief states,
     P(s_t | d_≤t), `belief_states` returns.

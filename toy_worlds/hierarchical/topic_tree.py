@@ -63,7 +63,7 @@ class TopicTree(Parameters):
         self.concentration = require_number("concentration", concentration, 0.0, low_open=True)
         self.root_concentration = require_number("root_concentration", root_concentration, 0.0, low_open=True)
         self.seed = require_seed(seed)
-        alpha_V = torch.full((vocab_size,), self.root_concentration)
+        alpha_V = torch.full((vocab_size,), self.root_concentration, dtype=torch.float64)
         self.root_V = log_dirichlet(alpha_V, torch_generator(seed, "topic_tree")).exp()
 
     @property

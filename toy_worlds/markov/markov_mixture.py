@@ -71,11 +71,10 @@ class MarkovMixture(TableWorld):
         )
         num_drawn = len(log_table_RK) if self.initial == "sampled" else square
         size = max(1, DRAWN_BYTES // (8 * num_drawn))
-        for columns_KC in log_table_RK[:num_drawn].split(size, dim=1):
-            alpha_CRV = torch.full(
-                (columns_KC.shape[1], num_drawn // vocab_size, vocab_size), self.concentration
-            )
-            columns_KC.copy_(log_dirichlet(alpha_CRV, generator).flatten(1).T)
+        for columns_RC in log_table_RK[:num_drawn].split(size, dim=1):
+            shape = (columns_RC.shape[1], num_drawn // vocab_size, vocab_size)
+            alpha_CRV = torch.full(shape, self.concentration, dtype=torch.float64)
+            columns_RC.copy_(log_dirichlet(alpha_CRV, generator).flatten(1).T)
         return log_table_RK
 
     def _rows(self, d_NT: Tensor) -> Tensor:
