@@ -28,6 +28,7 @@ from experiments.toy_validation.data import (
 )
 from experiments.toy_validation.samples import (
     baseline_samples,
+    has_closed_form,
     measure_synthesizer,
     posterior_samples,
     untrained_model,
@@ -154,7 +155,7 @@ def run(config: ToyConfig, work: Workspace, num_workers: int | None = None) -> l
 
 def bayes_loss(data: ToyData) -> float | None:
     """Return −log P(d) a token over the test documents, in nats; None without a closed form."""
-    if not hasattr(data.world, "log_prob"):
+    if not has_closed_form(data.world):
         return None
     documents = world_tokens(data.test)
     return float(-data.world.log_prob(documents).sum() / documents.numel())

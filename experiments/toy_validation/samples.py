@@ -5,19 +5,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from experiments.toy_validation.data import ToyData, corpus_of, world_tokens
+from sbp_bayes.base.errors import ConceptError
 from sbp_bayes.base.records import EOS
 from sbp_bayes.base.seeds import derive_seed, torch_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.concept import FiniteConceptModel
+from sbp_bayes.concept import ConceptModel, FiniteConceptModel
 from sbp_bayes.corpus import Corpus, Document
+from sbp_bayes.evaluation import concept_calibration, score_pairs
 from sbp_bayes.lm import Transformer, generate, load_model, save_model
 from sbp_bayes.pretraining import PretrainConfig
 from sbp_bayes.synthesis import CORPUS
-from sbp_bayes.synthesizer import NeuralSynthesizer, PosteriorSynthesizer
+from sbp_bayes.synthesizer import NeuralSynthesizer, PosteriorSynthesizer, WorldTokens
 from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
+
+CALIBRATED, SAMPLES_PER_DOCUMENT = 100, 4
+"""Documents d1, and samples of each, from which concepts are inferred."""
 
 
 def untrained_model(config: PretrainConfig, work: Workspace) -> Manifest:
@@ -79,44 +83,45 @@ def measure_synthesizer(tuned: Manifest, data: ToyData, seed: int) -> dict[str, 
     """Compare a tuned synthesizer with the exact posterior predictive on held-out pairs.
 
     Returns:
-        nats a token of the world, the EOS of p_θ included: `loss` = −log p_θ(d2 | d1), `floor` =
-        −log P(d2 | d1), `marginal` = −log P(d2), and `kl` = loss − floor with its standard error. Where
-        concepts are finitely many also `agreement`, the mean of Σ_c P(c | d1) P(c | d2) over sampled d2, and
-        `exact_agreement` with d2 from the exact posterior, each with its standard error.
+        nats a token: `loss` = −log p_θ(d2 | d1), `floor` = −log P(d2 | d1), `marginal` = −log P(d2), and
+        `kl` = loss − floor with its standard error. Where concepts are finitely many also `carried`, the
+        share of samples from which the concept is inferred that d1 makes the most probable, `exact_carried`,
+        the same of exact samples, and the samples' `impossible_share`; see `concept_calibration`. Empty where
+        P(d) has no closed form.
     """
     world, documents = data.world, world_tokens(data.paired_test)
+    if not has_closed_form(world):
+        return {}
     d1, d2 = documents[0::2], documents[1::2]
-    neural = NeuralSynthesizer(load_model(tuned.directory / "best"), world.doc_length)
-    loss_N = -neural.log_prob(d2 + NUM_SPECIAL, given=d1 + NUM_SPECIAL)
-    floor_N, marginal_N = -world.log_prob_pair(d2, given=d1), -world.log_prob(d2)
-    tokens = world.doc_length
+    neural = WorldTokens(NeuralSynthesizer(load_model(tuned.directory / "best"), world.doc_length))
+    scores = score_pairs(world, neural, d1, d2)
+    kl_N = (scores.model - scores.truth).sum(dim=1) / world.doc_length
     measures = {
-        "loss": float(loss_N.mean()) / tokens,
-        "floor": float(floor_N.mean()) / tokens,
-        "marginal": float(marginal_N.mean()) / tokens,
-        **_with_error("kl", (loss_N - floor_N) / tokens),
+        "loss": float(scores.model.sum() / d2.numel()),
+        "floor": float(scores.truth.sum() / d2.numel()),
+        "marginal": float(-world.log_prob(d2).sum() / d2.numel()),
+        "kl": float(kl_N.mean()),
+        "kl_error": float(kl_N.std() / len(kl_N) ** 0.5),
     }
     if isinstance(world, FiniteConceptModel):
-        exact = PosteriorSynthesizer(world).sample(d1, torch_generator(seed, "exact agreement"))
-        drawn = neural.sample(d1 + NUM_SPECIAL, torch_generator(seed, "agreement"))
-        whole = [i for i, d in enumerate(drawn) if len(d) == tokens and int(d.min()) >= NUM_SPECIAL]
-        sampled = torch.stack([drawn[i] for i in whole]) - NUM_SPECIAL if whole else d1[:0]
-        possible = world.log_prob(sampled).isfinite()
-        agreement_N = torch.zeros(len(d1), dtype=torch.float64)
-        kept = torch.tensor(whole, dtype=torch.int64)[possible]
-        agreement_N[kept] = _agreement(world, d1[kept], sampled[possible])
-        measures |= _with_error("agreement", agreement_N)
-        measures |= _with_error("exact_agreement", _agreement(world, d1, torch.stack(list(exact))))
-        measures["impossible_share"] = 1.0 - len(kept) / len(d1)
+        calibration = concept_calibration(
+            world, neural, d1[:CALIBRATED], samples_per_document=SAMPLES_PER_DOCUMENT, seed=seed
+        )
+        measures |= {
+            "carried": calibration.carried.estimate,
+            "exact_carried": calibration.exact_carried.estimate,
+            "impossible_share": calibration.impossible_share,
+        }
     return measures
 
 
-def _agreement(world: FiniteConceptModel, d1: Tensor, d2: Tensor) -> Tensor:
-    return (world.posterior(d1) + world.posterior(d2)).exp().sum(dim=1)
-
-
-def _with_error(name: str, values_N: Tensor) -> dict[str, float]:
-    return {name: float(values_N.mean()), f"{name}_error": float(values_N.std() / len(values_N) ** 0.5)}
+def has_closed_form(world: ConceptModel) -> bool:
+    """Whether P(d) can be computed; a world in which it cannot says so when asked."""
+    try:
+        world.log_prob(torch.zeros(1, world.doc_length, dtype=torch.int64))
+    except ConceptError:
+        return False
+    return True
 
 
 def _corpus_stage(

@@ -1,0 +1,48 @@
+"""`python -m experiments.claims`: judge every claim from the newest runs, print the table and keep it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.claims.evidence import RESULTS, collect, keep
+from experiments.claims.judge import Claim, judge
+from sbp_bayes.base.config import encode
+from sbp_bayes.base.errors import SbpError
+from sbp_bayes.base.store import write_json, write_text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return 0, or 2 after one line on stderr where there are no runs to judge by."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.claims", description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of Sacred runs (runs)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"where the table goes ({RESULTS})")
+    options = parser.parse_args(arguments)
+    try:
+        evidence = collect(options.runs)
+        claims = sorted(judge(evidence), key=lambda claim: claim.name)
+        keep(evidence, options.out)
+        write_json(options.out / "claims.json", [encode(claim) for claim in claims])
+        write_text(options.out / "claims.md", markdown(claims))
+    except SbpError as error:
+        print(f"python -m experiments.claims: error: {error}", file=sys.stderr)
+        return 2
+    print(markdown(claims), end="")
+    print(f"\nkept in {options.out}")
+    return 0
+
+
+def markdown(claims: Sequence[Claim]) -> str:
+    """Return the claims as a table in Markdown."""
+    lines = ["| | claim | statistic | value | verdict | evidence |", "|---|---|---|---|---|---|"]
+    for claim in claims:
+        interval = "" if claim.low is None else f" [{claim.low:.4f}, {claim.high:.4f}]"
+        lines.append(
+            f"| {claim.name} | {claim.claim} | {claim.statistic} | {claim.value:.4f}{interval} | "
+            f"{claim.verdict} | {claim.evidence} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
