@@ -143,7 +143,7 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         rows_per_batch=8,
         num_validations=12,
         pairs=PairConfig(alpha=0.4),
-        tune=TuneConfig(max_document_tokens=256),
+        tune=TuneConfig(max_document_tokens=256, num_epochs=1.0),
         screen=ScreenConfig(),
         seeds=(0, 1, 2),
     ),

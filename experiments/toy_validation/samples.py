@@ -95,7 +95,7 @@ def measure_synthesizer(tuned: Manifest, data: ToyData, seed: int) -> dict[str, 
     d1, d2 = documents[0::2], documents[1::2]
     neural = WorldTokens(NeuralSynthesizer(load_model(tuned.directory / "best"), world.doc_length))
     scores = score_pairs(world, neural, d1, d2)
-    kl_N = (scores.model - scores.truth).sum(dim=1) / world.doc_length
+    kl_N = (scores.model - scores.truth).sum(axis=1) / world.doc_length
     measures = {
         "loss": float(scores.model.sum() / d2.numel()),
         "floor": float(scores.truth.sum() / d2.numel()),
