@@ -12,8 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, MUTED, RULE, PAPER = "#1b1d21", "#5f656e", "#d5d8dc", "#ffffff"
-ARM_COLOURS = {"baseline": "#d55e00", "sbp": "#0072b2", "oracle": "#009e73"}
-ARM_DASHES: dict[str, Any] = {"baseline": "-", "sbp": "-", "oracle": (0, (5, 1.6))}
+ARM_COLOURS = {"baseline": "#d55e00", "tuned_baseline": "#8c5a00", "sbp": "#0072b2", "oracle": "#009e73"}
+ARM_DASHES: dict[str, Any] = {
+    "baseline": "-",
+    "tuned_baseline": (0, (1.5, 1.2)),
+    "sbp": "-",
+    "oracle": (0, (5, 1.6)),
+}
 
 SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",

@@ -11,7 +11,7 @@ from paper_figures.numbers import percent, plain, signed
 from paper_figures.text_results import NAMES, Comparison, TextResults
 
 HEADINGS = {
-    "best": "Against the baseline's best validation checkpoint",
+    "best": "Against the baseline at its best weight decay and checkpoint on validation",
     "last": "Against the baseline's last checkpoint, as in the paper",
 }
 GROUP_ROWS = 4.0
@@ -96,6 +96,6 @@ def _subtitle(results: TextResults) -> str:
     best, last = (results.comparison(against).baseline for against in ("best", "last"))
     resampled = "documents" if len(results.seeds) == 1 else "documents and seeds"
     return (
-        f"baseline: {plain(best.value)} nats per token at its best checkpoint, {plain(last.value)} at its "
+        f"baseline: {plain(best.value)} nats per token at its best on validation, {plain(last.value)} at its "
         f"last; 95% bootstrap over {resampled}"
     )

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paper_figures import style
 from paper_figures.numbers import count, percent, plain
-from paper_figures.text_results import ARMS, NAMES, Curve, TextResults
+from paper_figures.text_results import NAMES, Curve, TextResults
 
 SHOWN_FROM = 0.15
 """Share of the run after which every curve is in view; the steep start before it runs off the top."""
@@ -29,12 +29,13 @@ def draw(results: TextResults, *, width: float = 7.6, titled: bool = True) -> Fi
         titled: whether the figure says what it is, or leaves that to a caption.
     """
     figure, axes = canvas(width, height=3.0 if width < 6 else 3.7, top=1.05 if titled else 0.5)
-    million = {arm: _scaled(results, arm, lambda curve: curve.tokens / 1e6) for arm in ARMS}
-    best = float(million["baseline"][-1].nats_per_token.min())
-    curves(axes, million, {"baseline": f"\n○ best {plain(best)}"})
+    million = {arm: _scaled(results, arm, lambda curve: curve.tokens / 1e6) for arm in results.drawn_arms}
+    headline = "tuned_baseline" if "tuned_baseline" in million else "baseline"
+    best = float(million[headline][-1].nats_per_token.min())
+    curves(axes, million, {headline: f"\n○ best {plain(best)}"})
     axes.set_xlim(0, results.budget["tokens"] / 1e6)
     axes.set_xlabel("tokens seen (millions)")
-    _mark_best(axes, million["baseline"][-1])
+    _mark_best(axes, million[headline][-1], style.ARM_COLOURS[headline])
     _passes_axis(axes, results.budget["repetitions"])
     if titled:
         figure.text(0.012, 0.975, "Validation loss as the arms train", va="top", fontsize=11, weight="bold")
@@ -100,7 +101,7 @@ def _name_ends(axes: Axes, means: Mapping[str, Curve], notes: Mapping[str, str])
         )
 
 
-def _mark_best(axes: Axes, baseline: Curve) -> None:
+def _mark_best(axes: Axes, baseline: Curve, colour: str) -> None:
     best = int(np.argmin(baseline.nats_per_token))
     axes.plot(
         baseline.tokens[[best]],
@@ -108,7 +109,7 @@ def _mark_best(axes: Axes, baseline: Curve) -> None:
         "o",
         markersize=6.5,
         color=style.PAPER,
-        markeredgecolor=style.ARM_COLOURS["baseline"],
+        markeredgecolor=colour,
         markeredgewidth=1.8,
         zorder=5,
         clip_on=False,

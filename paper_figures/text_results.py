@@ -16,10 +16,11 @@ import numpy as np
 from sbp_bayes.results import ResultError
 
 ARMS = ("baseline", "sbp", "oracle")
-NAMES = {"baseline": "Baseline", "sbp": "SBP", "oracle": "Oracle"}
+NAMES = {"baseline": "Baseline", "tuned_baseline": "Tuned baseline", "sbp": "SBP", "oracle": "Oracle"}
 
 Against = Literal["best", "last"]
-"""The baseline compared with: at its best validation checkpoint (the headline), or at its last."""
+"""The baseline compared with: at its best weight decay and checkpoint on validation (the headline), or with
+the weight decay of all arms at its last checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Comparison:
         baseline: loss of the baseline.
         deltas: arm − baseline, by arm ("sbp", "oracle").
         checkpoints: which weights of each arm were scored: "last" or "best_validation".
+        weight_decays: each arm's, one a seed.
         bits_per_byte_per_nat: factor from nats per token to bits per byte on this split.
         share: of the oracle's gain that SBP recovers; None where it is undefined.
     """
@@ -63,6 +65,7 @@ class Comparison:
     baseline: Interval
     deltas: Mapping[str, Interval]
     checkpoints: Mapping[str, str]
+    weight_decays: Mapping[str, tuple[float, ...]]
     bits_per_byte_per_nat: float
     share: Interval | None
 
@@ -95,6 +98,12 @@ class TextResults:
             if row["arm"] == arm
         ]
 
+    @property
+    def drawn_arms(self) -> tuple[str, ...]:
+        """The arms that have a curve: the three, and the tuned baseline where one was trained."""
+        tuned = any(row["arm"] == "tuned_baseline" for row in self.dynamics)
+        return ("baseline", "tuned_baseline", *ARMS[1:]) if tuned else ARMS
+
     def mean_curve(self, arm: str) -> Curve:
         """Return the mean over seeds, on the first seed's validation points."""
         curves = self.seed_curves(arm)
@@ -117,6 +126,7 @@ class TextResults:
             baseline=Interval(*(baseline[key] for key in ("nats_per_token", "nats_low", "nats_high"))),
             deltas={name: _interval(rows[name][f"delta_vs_baseline_{against}"]) for name in ARMS[1:]},
             checkpoints={name: row["checkpoint"] for name, row in rows.items()},
+            weight_decays={name: tuple(row["weight_decay"]) for name, row in rows.items()},
             bits_per_byte_per_nat=baseline["bits_per_byte"] / baseline["nats_per_token"],
             share=_interval(share) if share["defined"] else None,
         )

@@ -14,7 +14,8 @@ def compare(output: RunOutput) -> dict[str, Any]:
     """Return "arms" and "share_of_oracle_gain" of the report.
 
     Every interval is over test documents, paired between arms, and over seeds where there are several.
-    Headline ("best"): every arm at its best checkpoint on validation; as in the paper ("last"): at its last.
+    Headline ("best"): every arm at its best checkpoint on validation, the baseline also at its best weight
+    decay; as in the paper ("last"): every arm at its last, all with one weight decay.
     """
     bootstrap = Bootstrap(num_resamples=output.config.num_resamples)
     scores = {
@@ -43,7 +44,7 @@ def compare(output: RunOutput) -> dict[str, Any]:
 
 def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: Bootstrap) -> dict[str, Any]:
     loss = bootstrap.loss(scores)
-    stages = [run.pretraining(arm) for run in output.seeds]
+    stages = [run.pretraining(arm, checkpoint) for run in output.seeds]
     rows = [row for row in output.rows("") if (row.arm, row.checkpoint) == (arm, checkpoint)]
     return {
         "arm": arm,
@@ -57,6 +58,7 @@ def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: B
         "tokens_seen": _mean([row.tokens_seen for row in rows]),
         "unique_tokens": _mean([row.unique_tokens for row in rows]),
         "total_flops": _mean([row.total_flops for row in rows]),
+        "weight_decay": [stage.config["optimiser"]["weight_decay"] for stage in stages],
         "epochs_of_real": _mean([stage.counts["epochs_by_source"]["real"] for stage in stages]),
     }
 

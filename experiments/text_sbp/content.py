@@ -76,6 +76,9 @@ def ledger(output: RunOutput) -> list[dict[str, Any]]:
     lines = [_line("corpus", "shared", [output.data.manifest], None)]
     runs = output.seeds
     lines.append(_line("pretrain", "baseline", [run.algorithm.baseline for run in runs], "num_tokens"))
+    tuned = [stage for run in runs for stage in run.tuned_baselines]
+    if tuned:
+        lines.append(_line("pretrain", "tuned_baseline", tuned, "num_tokens"))
     lines.append(_line("pair", "sbp", [run.algorithm.pairs for run in runs], None))
     lines.append(_line("tune", "sbp", [run.algorithm.tune for run in runs], "tokens"))
     synthesis = [run.algorithm.synthesis for run in runs]
@@ -134,9 +137,12 @@ def _budget(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
 
 
 def _dynamics(run: SeedRun) -> list[dict[str, Any]]:
+    shown = {arm: run.pretraining(arm) for arm in ARMS}
+    if run.tuned_baselines:
+        shown["tuned_baseline"] = run.best_baseline
     curves = []
-    for arm in ARMS:
-        history = read_json_lines(run.pretraining(arm).directory / "metrics.jsonl")
+    for arm, stage in shown.items():
+        history = read_json_lines(stage.directory / "metrics.jsonl")
         validations = [record for record in history if VALIDATION_LOSS in record]
         curves.append(
             {

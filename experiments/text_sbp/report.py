@@ -113,8 +113,8 @@ def _dynamics(report: Mapping[str, Any]) -> str:
             plots.dynamics_plot(report),
             f"Validation loss against tokens seen, all arms on one axis. {means} "
             f"{percent(report['budget']['synthetic_share'], 1)} of SBP's tokens are synthetic, spread "
-            "evenly over its run. The ring marks the baseline's best validation point. A steep start may "
-            "lie above the frame.",
+            "evenly over its run. The ring marks the baseline's best point, at its best weight decay. A "
+            "steep start may lie above the frame.",
         ),
         page.figure(
             plots.cost_plot(report),

@@ -41,6 +41,7 @@ class SeedRun:
         unique, oracle_documents: the real documents of baseline and SBP, and of the oracle.
         algorithm: the stages of Algorithm 1, the baseline among them.
         oracle: the oracle's pretraining.
+        tuned_baselines: the baseline with the other weight decays that are tried for it.
         quality: measures of the synthetic text.
         baseline_scores, sbp_scores, oracle_scores: evaluations of the test split, by checkpoint.
     """
@@ -50,13 +51,21 @@ class SeedRun:
     oracle_documents: Corpus
     algorithm: SbpStages
     oracle: Manifest
+    tuned_baselines: tuple[Manifest, ...]
     quality: Manifest
     baseline_scores: dict[str, Manifest]
     sbp_scores: dict[str, Manifest]
     oracle_scores: dict[str, Manifest]
 
-    def pretraining(self, arm: str) -> Manifest:
-        """The pretraining of `arm`."""
+    @property
+    def best_baseline(self) -> Manifest:
+        """The baseline whose weight decay is best on validation."""
+        return min((self.algorithm.baseline, *self.tuned_baselines), key=best_validation_loss)
+
+    def pretraining(self, arm: str, checkpoint: str = "last") -> Manifest:
+        """The pretraining of `arm`; the baseline's best checkpoint is that of the best weight decay."""
+        if arm == "baseline" and checkpoint == "best_validation":
+            return self.best_baseline
         return {"baseline": self.algorithm.baseline, "sbp": self.algorithm.joint, "oracle": self.oracle}[arm]
 
     def documents(self, arm: str) -> Corpus:
@@ -112,20 +121,20 @@ def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> Ru
     workspace, num_workers = Workspace(Path(work)), num_workers or usable_cores()
     corpus = prepare_corpus(config.corpus, workspace)
     data, seeds = load_data(corpus), config.seeds
-    unique = [choose_unique(data.pool, config.unique_tokens, seed) for seed in seeds]
-    oracle_documents = [choose_unique(data.pool, config.oracle_tokens, seed) for seed in seeds]
+    for seed in seeds:  # refuses too little text before any worker starts
+        choose_unique(data.pool, config.unique_tokens, seed)
+        choose_unique(data.pool, config.oracle_tokens, seed)
     # One seed leaves the other cores to its synthesis; several seeds fill them.
     samplers = max(1, num_workers // len(seeds))
-    results = side_by_side(
-        [functools.partial(_run_sbp, config, corpus, workspace, seed, samplers) for seed in seeds]
-        + [functools.partial(_run_oracle, config, corpus, workspace, seed) for seed in seeds],
-        num_workers,
-    )
+    calls = [functools.partial(_run_sbp, config, corpus, workspace, seed, samplers) for seed in seeds]
+    calls += [functools.partial(_run_oracle, config, corpus, workspace, seed) for seed in seeds]
+    calls += [functools.partial(_run_tuned_baselines, config, corpus, workspace, seed) for seed in seeds]
+    parts = side_by_side(calls, num_workers)
     runs = tuple(
-        SeedRun(seed=seed, unique=unique[i], oracle_documents=oracle_documents[i], **sbp, **oracle)
-        for i, (seed, sbp, oracle) in enumerate(
-            zip(seeds, results[: len(seeds)], results[len(seeds) :], strict=True)
+        _seed_run(
+            config, data, workspace, seed, {**parts[i], **parts[i + len(seeds)], **parts[i + 2 * len(seeds)]}
         )
+        for i, seed in enumerate(seeds)
     )
     return RunOutput(config=config, data=data, seeds=runs, seconds=time.monotonic() - started)
 
@@ -149,7 +158,6 @@ def _run_sbp(
     return {
         "algorithm": stages,
         "quality": measure_quality(config, seed, unique, stages, work),
-        "baseline_scores": _evaluate(stages.baseline, data.test, work),
         "sbp_scores": _evaluate(stages.joint, data.test, work),
     }
 
@@ -168,6 +176,48 @@ def _run_oracle(config: TextSbpConfig, corpus: Manifest, work: Workspace, seed: 
     return {"oracle": oracle, "oracle_scores": _evaluate(oracle, data.test, work)}
 
 
+def _run_tuned_baselines(
+    config: TextSbpConfig, corpus: Manifest, work: Workspace, seed: int
+) -> dict[str, Any]:
+    data = load_data(corpus)
+    tuned = [
+        pretrain(
+            config.tuned_baseline(seed, weight_decay),
+            choose_unique(data.pool, config.unique_tokens, seed),
+            None,
+            data.validation,
+            work,
+            tokenizer=data.tokenizer,
+            label=f"baseline, decay {weight_decay:g}",
+        )
+        for weight_decay in config.baseline_weight_decays
+    ]
+    return {"tuned_baselines": tuple(tuned)}
+
+
+def _seed_run(
+    config: TextSbpConfig, data: Data, work: Workspace, seed: int, parts: dict[str, Any]
+) -> SeedRun:
+    """Put a seed's parts together, and score the baselines that its validation has chosen."""
+    tried = (parts["algorithm"].baseline, *parts["tuned_baselines"])
+    folders = {
+        "best_validation": min(tried, key=best_validation_loss).directory / "best",
+        "last": parts["algorithm"].baseline.directory / "last",
+    }
+    return SeedRun(
+        seed=seed,
+        unique=choose_unique(data.pool, config.unique_tokens, seed),
+        oracle_documents=choose_unique(data.pool, config.oracle_tokens, seed),
+        baseline_scores={name: evaluate(folder, data.test, work) for name, folder in folders.items()},
+        **parts,
+    )
+
+
+def best_validation_loss(pretraining: Manifest) -> float:
+    """Return a pretraining's lowest validation loss, nats per token."""
+    return float(pretraining.counts["best_validation_nats_per_token"])
+
+
 def _evaluate(pretraining: Manifest, test: Corpus, work: Workspace) -> dict[str, Manifest]:
     return {
         name: evaluate(pretraining.directory / folder, test, work) for name, folder in CHECKPOINTS.items()
@@ -175,7 +225,7 @@ def _evaluate(pretraining: Manifest, test: Corpus, work: Workspace) -> dict[str,
 
 
 def _row(config: TextSbpConfig, run: SeedRun, arm: str, checkpoint: str, run_id: str) -> ResultRow:
-    stage, scores = run.pretraining(arm), run.scores(arm, checkpoint)
+    stage, scores = run.pretraining(arm, checkpoint), run.scores(arm, checkpoint)
     steps = stage.counts["best_step" if checkpoint == "best_validation" else "num_steps"]
     part = steps / stage.counts["num_steps"]
     interval = Bootstrap(num_resamples=config.num_resamples).loss({run.seed: scores})

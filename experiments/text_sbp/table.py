@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("", "Baseline", "SBP Δ", "Oracle Δ", "Share of\ngain")
 TITLES = {
-    "best": "Against the baseline at its best validation checkpoint (headline)",
-    "last": "Against the baseline at its last checkpoint (as in the paper)",
+    "best": "Against the baseline at its best weight decay and checkpoint on validation (headline)",
+    "last": "Against the baseline with every arm's weight decay, at the last checkpoint (as in the paper)",
 }
 CHECKPOINTS = {"last": "last", "best_validation": "best validation"}
 
@@ -48,13 +48,13 @@ def comparison_table(report: Mapping[str, Any]) -> tuple[Group, Group]:
 
 
 def headline(report: Mapping[str, Any]) -> str:
-    """Say in one sentence what SBP did against the baseline at its best validation checkpoint."""
+    """Say in one sentence what SBP did against the baseline at its best on validation."""
     comparison = from_report(report).comparison("best")
     delta = comparison.deltas["sbp"]
-    where = "than the baseline's at its best validation checkpoint"
+    where = "than the baseline's at its best on validation"
     if delta.includes_zero:
         return (
-            f"SBP's test loss is not distinguishable from the baseline's at its best validation checkpoint: "
+            "SBP's test loss is not distinguishable from the baseline's at its best on validation: "
             f"{signed(delta.value)} nats per token (95% interval {_between(delta, signed)})."
         )
     way, size = ("lower", -delta) if delta.value < 0 else ("higher", delta)
@@ -174,11 +174,15 @@ def _verdicts(comparison: Comparison) -> tuple[str, ...]:
     elif comparison.share.includes_zero:
         lines.append("The share of the oracle's gain is not distinguishable from zero.")
     scored = (
-        f"{name} {CHECKPOINTS[comparison.checkpoints[arm]]}"
-        for arm, name in (("sbp", "SBP"), ("oracle", "Oracle"))
+        f"{name} {CHECKPOINTS[comparison.checkpoints[arm]]} (weight decay {_written(comparison, arm)})"
+        for arm, name in (("baseline", "Baseline"), ("sbp", "SBP"), ("oracle", "Oracle"))
     )
     lines.append(f"Checkpoints scored: {', '.join(scored)}.")
     return tuple(lines)
+
+
+def _written(comparison: Comparison, arm: str) -> str:
+    return ", ".join(dict.fromkeys(f"{decay:g}" for decay in comparison.weight_decays[arm]))
 
 
 def _verdict(name: str, delta: Interval) -> str:

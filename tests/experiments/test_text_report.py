@@ -128,7 +128,7 @@ def test_headline_says_what_the_interval_allows(report, delta, words, never):
     sentence = headline(report)
     assert all(word in sentence for word in words)
     assert not any(word in sentence for word in never)
-    assert "best validation" in sentence
+    assert "best on validation" in sentence
 
 
 def test_an_undefined_share_says_why(report):
