@@ -51,16 +51,19 @@ def test_settings_of_the_caller_do_not_show(runs, tmp_path):
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_dynamics_shows_the_tables_curves_and_the_best_point(report):
+@pytest.mark.parametrize("headline", ["baseline", "tuned_baseline"])
+def test_dynamics_shows_the_tables_curves_and_the_best_point(report, headline):
+    if headline == "baseline":
+        report["dynamics"] = [row for row in report["dynamics"] if row["arm"] != "tuned_baseline"]
     results = from_report(report)
     with style.styled("test"):
         (axes,) = text_dynamics.draw(results).axes
     drawn = [line.get_xydata() for line in axes.lines]
-    for arm in ("baseline", "sbp", "oracle"):
+    for arm in dict.fromkeys(("baseline", headline, "sbp", "oracle")):
         for curve in [*results.seed_curves(arm), results.mean_curve(arm)]:
             wanted = np.column_stack([curve.tokens / 1e6, curve.nats_per_token])
             assert any(line.shape == wanted.shape and np.allclose(line, wanted) for line in drawn)
-    mean = results.mean_curve("baseline")
+    mean = results.mean_curve(headline)
     best = int(np.argmin(mean.nats_per_token))
     assert any(np.allclose(line, [[mean.tokens[best] / 1e6, mean.nats_per_token[best]]]) for line in drawn)
 
