@@ -17,7 +17,7 @@ SHOWN_FROM = 0.15
 """Share of the run after which every curve is in view; the steep start before it runs off the top."""
 
 LABEL_INCHES = 0.42
-LEFT_INCHES, RIGHT_INCHES, BOTTOM_INCHES = 0.6, 0.95, 0.5
+LEFT_INCHES, RIGHT_INCHES, BOTTOM_INCHES = 0.6, 1.15, 0.5
 
 
 def draw(results: TextResults, *, width: float = 7.6, titled: bool = True) -> Figure:

@@ -123,6 +123,16 @@ def test_next_tokens_chain_to_the_density(name):
 
 
 @every_world
+def test_curves_of_all_documents_sum_to_their_densities(name):
+    """Impossible documents too: infinite, never undefined."""
+    world, (d, possible) = small(name), documents(name)
+    torch.testing.assert_close(bayes_loss_curve(world, d).sum(dim=1), -world.log_prob(d), **CLOSE)
+    given = possible[-1].expand(len(d), -1)
+    paired = bayes_loss_curve(world, d, given).sum(dim=1)
+    torch.testing.assert_close(paired, -world.log_prob_pair(d, given), **CLOSE)
+
+
+@every_world
 def test_padded_documents_are_their_prefixes_exactly(name):
     world, (_, d) = small(name), documents(name)
     for length in range(world.doc_length + 1):

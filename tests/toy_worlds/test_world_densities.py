@@ -2,7 +2,10 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,3 +257,22 @@ def test_the_tree_says_that_it_has_no_closed_form(method: str, arguments: list[A
     world, d = make_world("topic_tree"), torch.zeros(1, 2, dtype=torch.int64)
     with pytest.raises(ConceptError, match="topic_tree has no closed form"):
         getattr(world, method)(*(d if argument == "d" else argument for argument in arguments))
+
+
+def test_ten_thousand_concepts_fit_in_a_gibibyte() -> None:
+    """A process, torch included, that scores 500 pairs and infers as many posteriors (a token table: 2.6 GB)."""
+    script = """
+import resource, torch
+from toy_worlds import make_world
+source = torch.Generator().manual_seed(0)
+world = make_world("markov_mixture", num_concepts=10_000, vocab_size=32, doc_length=64)
+d = world.sample(world.sample_concept(500, source), source)
+world.log_prob_pair(d, given=d.flip(0))
+world.posterior(d)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=root
+    )
+    assert int(done.stdout) < 2**30
