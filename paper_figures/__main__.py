@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from paper_figures.text_results import TextResults, read_committed, read_newest_run
+from paper_figures.toy_results import read_claims
 from sbp_bayes.results import ResultError
 
-FIGURES = ("text_dynamics", "text_comparison")
+TEXT_FIGURES = ("text_dynamics", "text_comparison")
+TOY_FIGURES = ("toy_arms", "toy_fidelity", "toy_phase")
+FIGURES = (*TEXT_FIGURES, *TOY_FIGURES)
 RESULTS = Path("experiments/results")
 
 
@@ -21,9 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        tables = [read_newest_run(options.runs)] if options.runs else _committed(options.results)
-        for path in draw(options.names or FIGURES, tables, options.out):
-            print(path)
+        names = options.names or (TEXT_FIGURES if options.runs else _possible(options.results))
+        written = []
+        if text := [name for name in names if name in TEXT_FIGURES]:
+            tables = [read_newest_run(options.runs)] if options.runs else _committed(options.results)
+            written += draw(text, tables, options.out)
+        if toys := [name for name in names if name in TOY_FIGURES]:
+            written += draw_toys(toys, options.results / "claims", options.out)
+        print(*written, sep="\n")
     except (ResultError, OSError) as error:
         print(f"paper_figures: {error}", file=sys.stderr)
         return 2
@@ -44,6 +52,27 @@ def draw(names: Sequence[str], tables: Sequence[TextResults], out: Path) -> list
             with style.styled(name):
                 written += style.save(drawing[name](table), out / f"{name}_{_file_name(table)}")
     return written
+
+
+def draw_toys(names: Sequence[str], claims: Path, out: Path) -> list[Path]:
+    """Write each figure of the toy worlds to `out`/name.png and .svg; returns their paths."""
+    from paper_figures import style, toy_arms, toy_fidelity, toy_phase
+
+    drawing: dict[str, Callable] = {
+        "toy_arms": toy_arms.draw,
+        "toy_fidelity": toy_fidelity.draw,
+        "toy_phase": toy_phase.draw,
+    }
+    results, written = read_claims(claims), []
+    for name in names:
+        with style.styled(name):
+            written += style.save(drawing[name](results), out / name)
+    return written
+
+
+def _possible(results: Path) -> Sequence[str]:
+    """Return the figures whose numbers are committed, at the least the text's."""
+    return FIGURES if (results / "claims" / "claims.json").exists() else TEXT_FIGURES
 
 
 def _committed(results: Path) -> list[TextResults]:

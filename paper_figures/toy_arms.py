@@ -1,0 +1,82 @@
+"""Every arm in every toy world: how far its loss is above the Bayes-optimal one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures import style
+from paper_figures.numbers import plain
+from paper_figures.toy_results import ARM_NAMES, ToyResults
+
+COLUMNS = 3
+COLOURS = {"sbp": style.ARM_COLOURS["sbp"], "oracle": style.ARM_COLOURS["oracle"]}
+
+
+def draw(results: ToyResults) -> Figure:
+    """Draw one panel a world, one line an arm: the mean over seeds with its 95% interval."""
+    worlds = {name: record for name, record in results.worlds.items() if _is_known(record)}
+    rows = -(-len(worlds) // COLUMNS)
+    figure = Figure(figsize=(9.2, 0.9 + 2.3 * rows))
+    figure.text(
+        0.012,
+        1 - 0.12 / (0.9 + 2.3 * rows),
+        "Test loss above the Bayes-optimal loss",
+        va="top",
+        fontsize=11,
+        weight="bold",
+    )
+    figure.text(
+        0.012,
+        1 - 0.42 / (0.9 + 2.3 * rows),
+        "nats per token at best checkpoints on validation; mean and 95% interval over seeds; zero is Bayes",
+        va="top",
+        color=style.MUTED,
+        fontsize=8.5,
+    )
+    grid = figure.add_gridspec(
+        rows,
+        COLUMNS,
+        left=0.2,
+        right=0.985,
+        top=1 - 1.0 / (0.9 + 2.3 * rows),
+        bottom=0.32 / (0.9 + 2.3 * rows),
+        wspace=0.12,
+        hspace=0.45,
+    )
+    for index, (name, record) in enumerate(worlds.items()):
+        axes = figure.add_subplot(grid[divmod(index, COLUMNS)])
+        _panel(axes, name, record, named=index % COLUMNS == 0)
+    return figure
+
+
+def _is_known(record: Mapping[str, Any]) -> bool:
+    return all(result["bayes"] is not None for result in record["results"])
+
+
+def _panel(axes: Axes, name: str, record: Mapping[str, Any], *, named: bool) -> None:
+    by_arm = {arm["arm"]: arm["best_validation"] for arm in record["arms"]}
+    arms = [arm for arm in ARM_NAMES if arm in by_arm]
+    for place, arm in enumerate(arms):
+        interval, colour = by_arm[arm], COLOURS.get(arm, style.MUTED)
+        if interval["low"] is not None:
+            axes.plot([interval["low"], interval["high"]], [place, place], color=colour, linewidth=2)
+        axes.plot([interval["mean"]], [place], "o", color=colour, markersize=5)
+        axes.annotate(
+            plain(interval["mean"]),
+            (interval["mean"], place),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontsize=6.5,
+        )
+    axes.set_yticks(np.arange(len(arms)), [ARM_NAMES[arm] if named else "" for arm in arms])
+    axes.set_ylim(len(arms) - 0.4, -0.9)
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    axes.axvline(0, color=style.INK, linewidth=0.8)
+    axes.tick_params(length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_title(name.replace("_", " "), fontsize=9)

@@ -1,0 +1,60 @@
+"""The numbers of the toy worlds that are committed with the claims; losses in nats per token."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sbp_bayes.results import ResultError
+
+ARM_NAMES = {
+    "baseline": "repetition",
+    "tuned_baseline": "repetition, tuned decay",
+    "unconditional": "self-distillation",
+    "random_pairs": "SBP, random pairs",
+    "from_scratch": "SBP, tuned from scratch",
+    "sbp": "SBP",
+    "exact_posterior": "exact posterior",
+    "oracle": "oracle: 20 × the documents",
+}
+"""Arms in the order in which figures show them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyResults:
+    """What `python -m experiments.claims` kept.
+
+    Attributes:
+        worlds: by name, the record of `toy_validation`.
+        phase_diagram: the record of `toy_phase_diagram`; None where there is none.
+        claims: the judged claims.
+    """
+
+    worlds: Mapping[str, Mapping[str, Any]]
+    phase_diagram: Mapping[str, Any] | None
+    claims: list[Mapping[str, Any]]
+
+
+def read_claims(directory: Path) -> ToyResults:
+    """Read the folder that `python -m experiments.claims` wrote.
+
+    Raises:
+        ResultError: it is missing, or a file is damaged.
+    """
+    records = sorted(directory.glob("toy_validation_*.json"))
+    if not records:
+        raise ResultError(f"{directory}: no toy worlds' numbers (python -m experiments.claims writes them)")
+    phase = directory / "toy_phase_diagram.json"
+    return ToyResults(
+        worlds={path.stem.removeprefix("toy_validation_"): _read(path) for path in records},
+        phase_diagram=_read(phase) if phase.exists() else None,
+        claims=_read(directory / "claims.json"),
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: cannot be read ({error})") from error
