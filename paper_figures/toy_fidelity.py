@@ -32,7 +32,7 @@ def draw(results: ToyResults) -> Figure:
     figure.text(
         0.012,
         1 - 0.42 / height,
-        "nats per token above H(d2|d1), the floor; the bar ends at H(d2), where d1 tells nothing; mean over seeds",
+        "nats per token above H(d2|d1), the floor; bars end at H(d2), where d1 tells nothing; mean of seeds",
         va="top",
         color=style.MUTED,
         fontsize=8.5,

@@ -50,9 +50,13 @@ class Evidence:
         """Return a measure of one arm's synthesizer, (seeds,); see `measure_synthesizer`."""
         return np.array([r["synthesizer"][name] for r in self.results(world, arm)])
 
+    def is_measured(self, world: str) -> bool:
+        """Whether a synthesizer was compared with the exact posterior predictive in this world."""
+        return any(result["synthesizer"] for result in self.results(world, "sbp"))
+
     def information(self, world: str) -> float:
         """Return I(d1; d2) in nats a token, the mean over seeds; NaN where no synthesizer was tuned."""
-        if not any(result["synthesizer"] for result in self.results(world, "sbp")):
+        if not self.is_measured(world):
             return float("nan")
         return float(np.mean(self.measure(world, "marginal") - self.measure(world, "floor")))
 

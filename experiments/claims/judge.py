@@ -134,7 +134,7 @@ def _synthesizer(evidence: Evidence) -> list[Claim]:
         return []
     recovered = _mean_over(worlds, lambda w: evidence.measure(w, "marginal") - evidence.measure(w, "loss"))
     known = _mean_over(worlds, lambda w: evidence.measure(w, "marginal") - evidence.measure(w, "floor"))
-    everywhere = [w for w in evidence.validations if evidence.results(w, "sbp")]
+    everywhere = [w for w in evidence.validations if evidence.is_measured(w)]
     errors = np.concatenate(
         [evidence.measure(w, "kl") / np.maximum(evidence.measure(w, "kl_error"), 1e-12) for w in everywhere]
     )

@@ -120,10 +120,9 @@ def generate_iter(
         (index, start, numpy_generator(stream_seeds[index]).random(limits[index])) for index, start in waiting
     )
     tiles = [_Tile(model, sampling) for _ in range(math.ceil(min(slots, len(prompts)) / TILE_ROWS))]
-    while tiles:
+    while tiles := [tile for tile in tiles if tile.fill(streams)]:
         for tile in tiles:
-            yield from tile.step(streams)
-        tiles = [tile for tile in tiles if tile.is_busy]
+            yield from tile.step()
 
 
 def _limits(model: Transformer, prompts: Sequence[np.ndarray], limit: int | Sequence[int]) -> list[int]:
@@ -218,9 +217,8 @@ class _Tile:
         """Whether any row holds a sample."""
         return any(row is not None for row in self.rows)
 
-    def step(self, waiting: Iterator[tuple[int, _Start, np.ndarray]]) -> Iterator[tuple[int, Generated]]:
-        """Fill free rows from `waiting`, draw one token for every row, and yield those that ended."""
-        self._fill(waiting)
+    def step(self) -> Iterator[tuple[int, Generated]]:
+        """Draw one token for every row, and yield those that ended."""
         uniforms_R = torch.tensor(
             [row.uniforms[len(row.tokens)] if row else 0.0 for row in self.rows], dtype=torch.float64
         )
@@ -238,12 +236,13 @@ class _Tile:
         if self.is_busy:
             self._advance(drawn_R)
 
-    def _fill(self, waiting: Iterator[tuple[int, _Start, np.ndarray]]) -> None:
+    def fill(self, waiting: Iterator[tuple[int, _Start, np.ndarray]]) -> bool:
+        """Give free rows to `waiting` samples; return whether any row holds a sample."""
         for slot in range(TILE_ROWS):
             if self.rows[slot] is None:
                 arrived = next(waiting, None)
                 if arrived is None:
-                    return
+                    break
                 index, start, uniforms = arrived
                 length = start.keys.shape[2]
                 self.keys[:, slot, :, :length] = start.keys
@@ -251,6 +250,7 @@ class _Tile:
                 self.lengths_R[slot] = length
                 self.logits_RV[slot] = start.logits_V
                 self.rows[slot] = _Row(index, uniforms, [])
+        return self.is_busy
 
     def _advance(self, tokens_R: Tensor) -> None:
         """Append `tokens_R` to the rows and compute the logits of what follows them."""

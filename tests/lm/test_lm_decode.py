@@ -84,6 +84,16 @@ def test_iteration_yields_every_index_once_as_generate_does(
     assert [index for index, _ in pairs] != list(range(150))
 
 
+def test_waiting_samples_start_when_all_rows_end_at_once(
+    model: Transformer, prompts: list[np.ndarray]
+) -> None:
+    """150 samples of one token each in 128 slots: documents of one length free every row together."""
+    together = generate(model, prompts, max_new_tokens=1, stream_seeds=range(150), slots=1)
+    assert len(together) == 150
+    alone = generate(model, prompts[149:], max_new_tokens=1, stream_seeds=[149])
+    assert as_bytes(alone) == as_bytes(together[149:])
+
+
 def test_limits_by_sample_and_what_finished_means(
     model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
 ) -> None:

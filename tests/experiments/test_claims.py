@@ -1,0 +1,179 @@
+"""Claims: verdicts from planted numbers, runs that are found or missing, and the table that is kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.claims.__main__ import main
+from experiments.claims.evidence import Evidence, collect
+from experiments.claims.judge import judge, leave_one_out_r2
+
+SEEDS = (0, 1, 2, 3, 4)
+JITTER = np.array([-2, -1, 0, 1, 2]) * 1e-3
+
+
+def results(arm: str, excess: float, synthesizer: dict[str, float] | None = None) -> list[dict[str, Any]]:
+    """One arm's results, whose excess differs by a thousandth from seed to seed."""
+    return [
+        {
+            "arm": arm,
+            "seed": seed,
+            "losses": {"best_validation": 1.0 + excess + jitter, "last": 2.0},
+            "bayes": 1.0,
+            "synthesizer": None if synthesizer is None else {k: v + jitter for k, v in synthesizer.items()},
+        }
+        for seed, jitter in zip(SEEDS, JITTER * (1 if arm == "baseline" else -1), strict=True)
+    ]
+
+
+def measures(floor: float, loss: float, marginal: float, carried: float) -> dict[str, float]:
+    kl = {"kl": loss - floor, "kl_error": 0.01}
+    return {
+        "floor": floor,
+        "loss": loss,
+        "marginal": marginal,
+        **kl,
+        "carried": carried,
+        "exact_carried": 0.9,
+    }
+
+
+def record(world: str, arms: list[dict[str, Any]]) -> dict[str, Any]:
+    names = list(dict.fromkeys(result["arm"] for result in arms))
+    return {"config": {"world": world, "arms": names}, "config_fingerprint": "f", "results": arms}
+
+
+def evidence(**changes: Any) -> Evidence:
+    rich = [
+        *results("baseline", 0.5),
+        *results("tuned_baseline", 0.45),
+        *results("unconditional", 0.4),
+        *results("random_pairs", 0.4, measures(1.0, 1.3, 1.4, 0.1)),
+        *results("sbp", changes.get("sbp", 0.3), changes.get("measures", measures(1.0, 1.1, 1.4, 0.88))),
+    ]
+    poor = [*results("baseline", 0.2), *results("sbp", 0.19, measures(1.0, 1.01, 1.02, 0.5))]
+    uniform = [*results("baseline", 0.0), *results("sbp", changes.get("uniform", 0.0))]
+    cells = [
+        {
+            "world": "rich",
+            "information": float(i),
+            "documents_per_concept": 2**i,
+            "num_concepts": 10,
+            "gain": 0.1 * i - 0.15,
+            "gain_half_width": 0.01,
+        }
+        for i in range(6)
+    ]
+    rounds = [
+        {
+            "seed": s,
+            "round": r,
+            "total_variation": 0.1 * r + 0.01 * s,
+            "lineage": 0.9 - 0.1 * r,
+            "excess": 0.3,
+        }
+        for s in SEEDS
+        for r in range(4)
+    ]
+    return Evidence(
+        validations={
+            "rich": record("rich", rich),
+            "poor": record("poor", poor),
+            "uniform": record("uniform", uniform),
+        },
+        phase_diagram={"cells": cells},
+        rounds={"records": rounds, "config": {"num_rounds": 3, "toy": {"world": "rich"}}},
+        sources=[],
+    )
+
+
+def verdicts(**changes: Any) -> dict[str, str]:
+    return {claim.name: claim.verdict for claim in judge(evidence(**changes))}
+
+
+def test_planted_truths_are_supported() -> None:
+    found = verdicts()
+    assert set(found) == {
+        "a1", "a2", "b1", "b2", "c", "d1", "d2", "d3", "d4", "e", "f", "g1", "g2", "g3", "h",
+    }  # fmt: skip
+    assert {name for name, verdict in found.items() if verdict != "supported"} == {"g3"}
+
+
+def test_planted_falsehoods_are_refuted() -> None:
+    found = verdicts(sbp=0.6, measures=measures(1.0, 1.35, 1.4, 0.1), uniform=-0.1)
+    for name in ("a2", "b1", "c", "d1", "d2", "d3", "d4", "e"):
+        assert found[name] == "refuted", name
+    assert found["a1"] == "supported"
+
+
+def test_a_loss_below_the_floor_is_noticed() -> None:
+    assert verdicts(measures=measures(1.0, 0.9, 1.4, 0.88))["b2"] == "refuted"
+
+
+def test_what_seeds_cannot_tell_is_undecided() -> None:
+    assert verdicts(sbp=0.5)["d1"] == "undecided"
+
+
+def test_leave_one_out_by_leaving_one_out() -> None:
+    generator = np.random.default_rng(0)
+    features, noise = generator.normal(size=(12, 2)), generator.normal(size=12)
+    targets = features @ [1.0, -2.0] + 0.5 * noise
+    missed = []
+    for i in range(12):
+        rest = np.arange(12) != i
+        design = np.column_stack([np.ones(11), features[rest]])
+        fitted = np.linalg.lstsq(design, targets[rest], rcond=None)[0]
+        missed.append(targets[i] - np.array([1.0, *features[i]]) @ fitted)
+    r2 = 1 - np.sum(np.square(missed)) / np.sum((targets - targets.mean()) ** 2)
+    assert leave_one_out_r2(features, targets) == pytest.approx(r2, rel=1e-10)
+
+
+def write_run(runs: Path, run_id: str, status: str, excess: float) -> None:
+    folder = runs / run_id
+    folder.mkdir(parents=True)
+    arms = [*results("baseline", 0.0), *results("sbp", excess, measures(1.0, 1.1, 1.4, 0.9))]
+    (folder / "toy_validation.json").write_text(json.dumps(record("uniform", arms)))
+    start = "2026-11-24T00:00:00"
+    run = {
+        "experiment": {"name": "toy_validation"},
+        "status": status,
+        "start_time": start,
+        "stop_time": start,
+    }
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "config.json").write_text("{}")
+
+
+def test_the_newest_finished_run_of_a_world_counts(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "1", "COMPLETED", 0.3)
+    write_run(tmp_path / "runs", "2", "COMPLETED", 0.1)
+    write_run(tmp_path / "runs", "3", "FAILED", 0.0)
+    found = collect(tmp_path / "runs")
+    assert found.excess("uniform", "sbp").mean() == pytest.approx(0.1)
+    assert [source["run"] for source in found.sources] == ["2"]
+
+
+def test_the_table_is_printed_and_kept_with_its_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_run(tmp_path / "runs", "1", "COMPLETED", 0.0)
+    assert main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "out" / "claims.md").read_text() in printed
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["sources"][0]["experiment"] == "toy_validation"
+    assert {claim["name"] for claim in json.loads((tmp_path / "out" / "claims.json").read_text())} >= {
+        "a1",
+        "a2",
+    }
+
+
+def test_no_runs_is_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["--runs", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+    assert "none" in capsys.readouterr().err
+    (tmp_path / "runs").mkdir()
+    assert main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 2
+    assert "toy_validation" in capsys.readouterr().err
