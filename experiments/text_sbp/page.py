@@ -8,9 +8,9 @@ MISSING = "–"
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1d21; --muted: #5f656e; --rule: #d9dce0;
-  --wash: #f5f6f7; --baseline: #b84f00; --tuned: #8c5a00; --sbp: #0072b2; --oracle: #007a5a; }
+  --wash: #f5f6f7; --baseline: #b84f00; --tuned_baseline: #8c5a00; --sbp: #0072b2; --oracle: #007a5a; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14161a; --ink: #e9eaec; --muted: #a3a9b2;
-  --rule: #363b43; --wash: #1d2025; --baseline: #f58a3c; --tuned: #d9a441;
+  --rule: #363b43; --wash: #1d2025; --baseline: #f58a3c; --tuned_baseline: #d9a441;
   --sbp: #56b4e9; --oracle: #2fc598; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
@@ -57,7 +57,8 @@ td small { display: block; color: var(--muted); font-size: .92em; white-space: n
 .arm::before { content: ""; display: inline-block; width: .62em; height: .62em; border-radius: 50%;
   margin-right: .45em; background: var(--muted); }
 .arm.baseline::before { background: var(--baseline); }
-.arm.tuned_baseline::before { background: var(--tuned); } .arm.sbp::before { background: var(--sbp); }
+.arm.tuned_baseline::before { background: var(--tuned_baseline); }
+.arm.sbp::before { background: var(--sbp); }
 .arm.oracle::before { background: var(--oracle); border-radius: 0; transform: rotate(45deg) scale(.9); }
 .texts { display: grid; gap: 1.2rem; margin: 1rem 0 1.8rem; }
 .texts.three { grid-template-columns: repeat(3, 1fr); } .texts.two { grid-template-columns: repeat(2, 1fr); }

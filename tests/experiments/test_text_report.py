@@ -197,6 +197,12 @@ def test_plots_take_the_pages_colours_and_are_described(html):
         assert html.count(f"{variable}:") == 2, f"{variable} is defined for light and for dark"
 
 
+def test_every_colour_that_is_used_is_one_of_the_pages(html):
+    used, defined = set(re.findall(r"var\((--[\w-]+)\)", html)), set(re.findall(r"(--[\w-]+):", html))
+    assert "--tuned_baseline" in used
+    assert used <= defined
+
+
 def test_documents_are_shown_as_they_are(html):
     page = Page(html)
     texts = [SAMPLE["examples"]["document"]["text"], *(s["text"] for s in SAMPLE["examples"]["syntheses"])]
