@@ -31,7 +31,8 @@ QUALITY: Mapping[str, Sequence[tuple[str, str, Writer]]] = {
     "documents": (
         ("num_documents", "documents measured", _whole),
         ("repetition", "repetitive (after screening, where synthetic)", _share),
-        ("duplicates", "equal to an earlier document", _share),
+        ("exact_duplicates", "equal to an earlier document", _share),
+        ("near_duplicates", "near-duplicates of an earlier document", _share),
         ("cut", "cut at the length limit", _share),
         ("mean_tokens", "mean length, tokens", _whole),
         ("token_quantiles", "length at 5, 25, 50, 75, 95%", _several),
@@ -63,7 +64,7 @@ def quality_table(quality: Mapping[str, Any]) -> str:
     for group, measures in QUALITY.items():
         rows.append(page.group_row(GROUPS[group], 3))
         rows += [
-            page.row(name, (_written(quality[kind][group].get(key), write) for kind in ("synthetic", "real")))
+            page.row(name, (_written(quality[kind][group][key], write) for kind in ("synthetic", "real")))
             for key, name, write in measures
         ]
     return page.table(("", "Synthetic", "Real"), rows, name="Quality of the synthetic text")
