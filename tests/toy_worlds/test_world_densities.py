@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -196,6 +197,32 @@ def test_the_hmm_world_is_made_as_it_says() -> None:
     assert_close(emission_VH.sum(dim=0), torch.ones(12, dtype=torch.float64), **EXACT)
 
 
+def random_models(*, shared: bool) -> forward.HiddenMarkovModels:
+    """Three models of 2 states and 3 symbols without any symmetry, or one set of tables that they share."""
+
+    def rows(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, dtype=torch.float64, generator=source).softmax(dim=-1)
+
+    source, models = torch.Generator().manual_seed(0), 1 if shared else 3
+    return forward.HiddenMarkovModels(rows(models, 2), rows(3, 2, 2), rows(models, 2, 3).transpose(1, 2))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_forward_pass_emits_before_it_moves(shared: bool) -> None:
+    """Models whose first state is not stationary, against sums over paths."""
+    models = random_models(shared=shared)
+    d = torch.tensor(list(itertools.product(range(3), repeat=3)))
+    log_evidence = forward.log_evidence(models, d)
+    tokens, belief = forward.token_log_evidence(models, d), forward.beliefs(models, d)
+    for row, c in itertools.product(range(len(d)), range(3)):
+        joint = paths(SimpleNamespace(models=models, num_states=2), c, d[row].tolist())
+        prob = sum(joint.values())
+        last = [sum(p for path, p in joint.items() if path[-1] == state) / prob for state in range(2)]
+        assert log_evidence[row, c].exp().item() == pytest.approx(prob, rel=1e-12)
+        assert tokens[row, :, c].sum().exp().item() == pytest.approx(prob, rel=1e-12)
+        assert belief[row, -1, c].tolist() == pytest.approx(last, rel=1e-12)
+
+
 def log_space_forward(models: forward.HiddenMarkovModels, d: torch.Tensor) -> torch.Tensor:
     """log P(d | model) of one model without any scaling."""
     initial, transition, emission = (
@@ -222,6 +249,10 @@ def test_scalings_are_as_frequent_as_the_probabilities_ask() -> None:
         return make_world("hmm_mixture", vocab_size=50, noise=noise).models.tokens_unscaled()
 
     assert [tokens(noise) for noise in (0.0, 1e-2, 1e-60, 1e-250)] == [8, 8, 4, 1]
+    d = torch.zeros(2, 20, dtype=torch.int64)
+    d[1, 18:] = -1
+    scaled = [(t, rows) for t, rows, _, _ in forward.forward(random_models(shared=False), d, every=8)]
+    assert scaled == [(7, slice(0, 2)), (15, slice(0, 2)), (17, slice(1, 2)), (19, slice(0, 1))]
 
 
 def test_a_documents_bits_do_not_depend_on_its_order_in_the_batch() -> None:
@@ -260,7 +291,7 @@ def test_the_tree_says_that_it_has_no_closed_form(method: str, arguments: list[A
 
 
 def test_ten_thousand_concepts_fit_in_a_gibibyte() -> None:
-    """A process, torch included, that scores 500 pairs and infers as many posteriors (a token table: 2.6 GB)."""
+    """A process, torch included, that scores 500 pairs and infers as many posteriors (by tokens: 2.6 GB)."""
     script = """
 import resource, torch
 from toy_worlds import make_world
