@@ -45,7 +45,7 @@ class ToyConfig:
         parameters: of the world; its own seed is the run's.
         documents_per_concept: documents of each concept in D_unique.
         drawn_concepts: concepts in D_unique where P(c) is continuous; else it has all that there are.
-        repetitions: budget of every arm over D_unique's tokens.
+        budget_tokens: positions that every arm is trained on, repetitions included.
         oracle_multiple: documents of the oracle over D_unique's.
         synthetic_share: synthetic part of the budget of the arms that have synthetic text.
         pairs_per_document: d2 for each d1 in tuning, other documents of the same concept.
@@ -64,7 +64,7 @@ class ToyConfig:
     parameters: Mapping[str, Any]
     documents_per_concept: int = 8
     drawn_concepts: int = 200
-    repetitions: float = 20.0
+    budget_tokens: int = 600_000
     oracle_multiple: float = 20.0
     synthetic_share: float = 0.5
     pairs_per_document: int = 4
@@ -74,11 +74,11 @@ class ToyConfig:
     num_layers: int = 2
     num_heads: int = 2
     context_length: int = 128
-    peak_lr: float = 5e-3
+    peak_lr: float = 1e-2
     weight_decay: float = 0.1
     weight_decays: tuple[float, ...] = (1.0, 4.0)
     tune_lr: float = 2e-3
-    tune_epochs: float = 4.0
+    tune_epochs: float = 2.0
     rows_per_batch: int = 8
     num_validations: int = 10
     arms: tuple[Arm, ...] = ARMS
@@ -111,12 +111,12 @@ class ToyConfig:
             hidden_width=3 * self.width,
         )
 
-    def pretrain(self, model: LMConfig, unique_tokens: int, seed: int) -> PretrainConfig:
+    def pretrain(self, model: LMConfig, seed: int) -> PretrainConfig:
         """Settings of the baseline's pretraining."""
         return PretrainConfig(
             model=model,
             optimiser=OptimiserConfig(peak_lr=self.peak_lr, weight_decay=self.weight_decay),
-            budget_tokens=round(unique_tokens * self.repetitions),
+            budget_tokens=self.budget_tokens,
             rows_per_batch=self.rows_per_batch,
             num_validations=self.num_validations,
             seed=seed,

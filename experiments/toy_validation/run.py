@@ -83,7 +83,7 @@ class SeedRun:
     def pretraining(self) -> PretrainConfig:
         """Settings of the baseline's pretraining."""
         model = self.config.model(self.data.world.vocab_size)
-        return self.config.pretrain(model, self.data.unique.num_tokens, self.seed)
+        return self.config.pretrain(model, self.seed)
 
     def pretrain(
         self, config: PretrainConfig, real: Corpus, synthetic: Corpus | None, label: str
