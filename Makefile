@@ -35,6 +35,7 @@ check: setup
 	$(BIN)/interrogate --quiet $(PACKAGES)
 
 bench: setup
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m pytest --override-ini addopts= --benchmark-only tests/benchmarks
 
 setup: $(VENV) $(CORPORA)
