@@ -120,6 +120,7 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         repetitions=8.0,
         oracle_multiple=8.0,
         optimiser=OptimiserConfig(peak_lr=1e-2),
+        baseline_weight_decays=(1.0,),
         rows_per_batch=16,
         num_validations=4,
         pairs=PairConfig(alpha=0.1, dimension=16),

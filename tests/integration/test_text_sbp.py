@@ -85,6 +85,17 @@ def test_arms_see_equal_tokens_and_differ_in_data_alone(finished: tuple[Path, st
     assert synthetic == pytest.approx(content["budget"]["synthetic_share"], abs=1e-3)
 
 
+def test_the_headline_takes_the_weight_decay_that_is_better_on_validation(finished: tuple[Path, str]) -> None:
+    content = report(finished[0])
+    lowest = {curve["arm"]: min(curve["validation_nats_per_token"]) for curve in content["dynamics"]}
+    assert lowest["tuned_baseline"] <= lowest["baseline"]
+    own = content["config"]["optimiser"]["weight_decay"]
+    expected = own if lowest["tuned_baseline"] == lowest["baseline"] else 1.0
+    decays = {(arm["arm"], arm["checkpoint"]): arm["weight_decay"] for arm in content["arms"]}
+    assert decays.pop(("baseline", "best_validation")) == [expected]
+    assert set(map(tuple, decays.values())) == {(own,)}
+
+
 def test_a_second_call_finds_every_stage_finished(finished: tuple[Path, str]) -> None:
     folder, first = finished
     again = finish(folder)
@@ -98,7 +109,7 @@ def test_kills_in_four_stages_change_no_number(finished: tuple[Path, str], tmp_p
         ("pretrain-*/plan.json", 1),
         ("tune-*/plan.json", 1),
         ("synthesize-*/shards/*.npz", 1),
-        ("pretrain-*/plan.json", 2),
+        ("pretrain-*/plan.json", 4),
     ):
         kill_when(tmp_path, pattern, count)
     done = finish(tmp_path)
