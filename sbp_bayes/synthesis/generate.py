@@ -94,6 +94,7 @@ def synthesize(
         CheckpointError: the model is missing or damaged.
         StoreError: `directory` holds another plan's output or a damaged shard, or the disk is full.
     """
+    require(num_workers is None or num_workers >= 1, "num_workers", num_workers, "at least 1")
     if len(corpus) == 0:
         raise CorpusError("the corpus has no documents to draw seed documents from")
     model_dir = Path(model_dir)

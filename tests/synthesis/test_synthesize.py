@@ -187,6 +187,8 @@ def test_mistakes_are_named(given: Given, tmp_path: Path) -> None:
         run(given, tmp_path, seed=6)
     with pytest.raises(CorpusError, match="no documents"):
         run(dataclasses.replace(given, corpus=given.corpus.select([])), tmp_path / "b")
+    with pytest.raises(ConfigError, match="num_workers"):
+        run(given, tmp_path / "w", num_workers=0)
     with pytest.raises(CheckpointError, match="none"):
         run(dataclasses.replace(given, model_dir=tmp_path / "none"), tmp_path / "c")
 
