@@ -41,7 +41,7 @@ class PhaseConfig:
     documents_per_concept: tuple[int, ...] = (2, 4, 8, 16)
 
 
-def run_grid(config: PhaseConfig, work: Workspace) -> list[dict[str, Any]]:
+def run_grid(config: PhaseConfig, work: Workspace, num_workers: int | None = None) -> list[dict[str, Any]]:
     """Return one record a cell; see `cell`."""
     cells = []
     for num_concepts in config.num_concepts:
@@ -51,7 +51,7 @@ def run_grid(config: PhaseConfig, work: Workspace) -> list[dict[str, Any]]:
                 parameters={**config.toy.parameters, "num_concepts": num_concepts},
                 documents_per_concept=documents_per_concept,
             )
-            cells.append(cell(toy, run(toy, work)))
+            cells.append(cell(toy, run(toy, work, num_workers)))
             print(_line(cells[-1]), flush=True)
     return cells
 

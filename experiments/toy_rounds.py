@@ -52,7 +52,7 @@ class RoundsConfig:
         require(self.num_rounds >= 1, "num_rounds", self.num_rounds, "at least 1")
 
 
-def run_rounds(config: RoundsConfig, work: Workspace) -> list[dict[str, Any]]:
+def run_rounds(config: RoundsConfig, work: Workspace, num_workers: int | None = None) -> list[dict[str, Any]]:
     """Return one record a seed and round; see `_round`.
 
     Raises:
@@ -61,7 +61,9 @@ def run_rounds(config: RoundsConfig, work: Workspace) -> list[dict[str, Any]]:
     world = make_data(config.toy, config.toy.seeds[0]).world
     if not isinstance(world, FiniteConceptModel):
         raise ConfigError(f"toy.world = {config.toy.world!r}: expected a world of finitely many concepts")
-    per_seed = side_by_side([functools.partial(_run_seed, config, seed, work) for seed in config.toy.seeds])
+    per_seed = side_by_side(
+        [functools.partial(_run_seed, config, seed, work) for seed in config.toy.seeds], num_workers
+    )
     return [record for records in per_seed for record in records]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError
@@ -24,16 +24,7 @@ Arm = Literal[
 ]
 """What a model is trained on; see `run.ARMS`."""
 
-ARMS: tuple[Arm, ...] = (
-    "baseline",
-    "tuned_baseline",
-    "sbp",
-    "oracle",
-    "exact_posterior",
-    "unconditional",
-    "random_pairs",
-    "from_scratch",
-)
+ARMS: tuple[Arm, ...] = get_args(Arm)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
