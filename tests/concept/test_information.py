@@ -147,6 +147,8 @@ def test_floors_are_entropies_per_token(build):
     model = build()
     assert within(bayes_loss(model, 4000, generator(3)), entropy(model).value / 3)
     assert within(synthesizer_floor(model, 4000, generator(4)), conditional_entropy(model).value / 3)
+    document, token = entropy(model, 100, generator(5)), bayes_loss(model, 100, generator(5))
+    assert token.standard_error == pytest.approx(document.standard_error / 3, rel=1e-12)
 
 
 @every_model
