@@ -63,7 +63,8 @@ def test_likelihoods_of_own_and_of_every_concept_agree():
 
 def test_next_tokens_chain_to_the_density():
     model, d = unigrams(), all_documents(3, 3)
-    given = torch.tensor([[1, 0, PAD]]).expand(len(d), -1)
+    given = d.roll(1, dims=0)
+    given[:, 2] = PAD
     for condition, expected in ((None, model.log_prob(d)), (given, model.log_prob_pair(d, given))):
         total = torch.zeros(len(d), dtype=torch.float64)
         for t, prefix in enumerate(prefixes(d).unbind(1)[:-1]):
