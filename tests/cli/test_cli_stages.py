@@ -12,6 +12,8 @@ from sbp_bayes.base.stage import read_manifest
 from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import load_model
+from sbp_bayes.synthesizer import TuneConfig
+from sbp_bayes.training import OptimiserConfig
 
 TRAIN = ("--preset", "smoke", "--rows-per-batch", 8, "--set", "num_validations=2")
 
@@ -43,7 +45,8 @@ def test_the_example_in_the_help(tmp_path, texts, sbp):
 
     tuned, synthetic = read_manifest(w / "tuned"), read_manifest(w / "synthetic")
     assert tuned.config["optimiser"]["weight_decay"] == 0
-    assert tuned.config["optimiser"]["peak_lr"] == 3e-3  # the default of tuning, not of pretraining
+    default = TuneConfig(max_document_tokens=1).optimiser.peak_lr  # of tuning, not of pretraining
+    assert tuned.config["optimiser"]["peak_lr"] == default != OptimiserConfig().peak_lr
     assert synthetic.config["max_document_tokens"] == 48  # as in tuning
     assert Corpus.load(w / "synthetic" / "corpus").num_tokens >= 3000
     counts = read_manifest(w / "joint").counts
