@@ -2,6 +2,7 @@
 
 from sbp_bayes.lm.config import PRESETS, LMConfig
 from sbp_bayes.lm.decode import Generated, Sampling, generate, generate_iter
+from sbp_bayes.lm.hf import export_hf, load_hf
 from sbp_bayes.lm.model import Transformer, with_context_length
 from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype
 from sbp_bayes.lm.score import log_prob_documents, score_batch, score_rows
@@ -14,8 +15,10 @@ __all__ = [
     "MatmulDtype",
     "Sampling",
     "Transformer",
+    "export_hf",
     "generate",
     "generate_iter",
+    "load_hf",
     "load_model",
     "log_prob_documents",
     "matmul_dtype",

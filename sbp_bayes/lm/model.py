@@ -74,10 +74,11 @@ class Transformer(nn.Module):
 
     Args:
         config: the shape.
-        seed: every parameter is drawn from (seed, its name); the global generator is not touched.
+        seed: every parameter is drawn from (seed, its name); the global generator is not touched. None
+            leaves the matrices undrawn, for weights that are loaded and for the meta device.
     """
 
-    def __init__(self, config: LMConfig, *, seed: int = 0) -> None:
+    def __init__(self, config: LMConfig, *, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
         self.matmul_dtype: torch.dtype | None = None
@@ -89,7 +90,8 @@ class Transformer(nn.Module):
             self.output_head = nn.Parameter(torch.empty_like(table_VD))
         table = rotary_table(config.context_length, config.head_width, config.rope_theta)
         self.register_buffer("rotary", torch.view_as_real(table), persistent=False)
-        self._draw_parameters(seed)
+        if seed is not None:
+            self._draw_parameters(seed)
 
     def set_matmul_dtype(self, dtype: torch.dtype | None) -> "Transformer":
         """Round the factors of weight products to `dtype` while gradients are recorded; return self.
@@ -167,7 +169,7 @@ class Transformer(nn.Module):
 
 def with_context_length(model: Transformer, context_length: int) -> Transformer:
     """Return a copy of `model` that reads rows of `context_length` tokens; the weights are equal."""
-    longer = Transformer(dataclasses.replace(model.config, context_length=context_length))
+    longer = Transformer(dataclasses.replace(model.config, context_length=context_length), seed=None)
     longer.load_state_dict(model.state_dict())
     longer.to(model.embedding.weight.dtype).train(model.training)
     return longer.set_matmul_dtype(model.matmul_dtype)
