@@ -1,6 +1,6 @@
 """The transformer language model: configuration, model, loss, decoding, scoring and weights on disk."""
 
-from sbp_bayes.lm.config import PRESETS, LMConfig
+from sbp_bayes.lm.config import PRESETS, LMConfig, RopeScaling
 from sbp_bayes.lm.decode import Generated, Sampling, generate, generate_iter
 from sbp_bayes.lm.hf import export_hf, load_hf
 from sbp_bayes.lm.model import Transformer, with_context_length
@@ -13,6 +13,7 @@ __all__ = [
     "Generated",
     "LMConfig",
     "MatmulDtype",
+    "RopeScaling",
     "Sampling",
     "Transformer",
     "export_hf",

@@ -46,6 +46,14 @@ KEYS = {
 }
 """Our settings and Qwen3's names of them."""
 
+SCALING = {
+    "factor": "factor",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "original_context_length": "original_max_position_embeddings",
+}
+"""The same of `RopeScaling`, there called rope_type "llama3"."""
+
 FIXED = {
     "hidden_act": "silu",
     "attention_bias": False,
@@ -186,7 +194,15 @@ def _exported(model: Transformer) -> Iterator[tuple[str, Tensor]]:
 
 def _config_record(config: LMConfig, dtype: torch.dtype) -> dict[str, Any]:
     """Return config.json; positions are there twice, for transformers before and after version 5."""
-    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
+    rope: dict[str, Any] = {"rope_type": "default"}
+    if config.rope_scaling is not None:
+        scaling = {theirs: getattr(config.rope_scaling, ours) for ours, theirs in SCALING.items()}
+        rope = {"rope_type": "llama3", **scaling}
+    rope_twice = {
+        "rope_theta": config.rope_theta,
+        "rope_scaling": rope if config.rope_scaling is not None else None,
+        "rope_parameters": {**rope, "rope_theta": config.rope_theta},
+    }
     ids = {"bos_token_id": EOS, "eos_token_id": EOS}
     options = {key: value for key, value in FIXED.items() if value is not None}
     sizes = {theirs: getattr(config, ours) for ours, theirs in KEYS.items()}
@@ -195,7 +211,7 @@ def _config_record(config: LMConfig, dtype: torch.dtype) -> dict[str, Any]:
         "model_type": "qwen3",
         "dtype": str(dtype).removeprefix("torch."),
     }
-    return {**head, **sizes, "rope_theta": config.rope_theta, "rope_parameters": rope, **options, **ids}
+    return {**head, **sizes, **rope_twice, **options, **ids}
 
 
 def _write_tokenizer(tokenizer: "Tokenizer", config: LMConfig, folder: Path) -> None:
@@ -258,12 +274,16 @@ def _positions(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the settings of rotary positions, from the keys of transformers before or after version 5."""
     rope = record.get("rope_parameters") or record.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise CheckpointError(f"{path}: rope_type = {kind!r} is not supported: expected 'default'")
-    theta = rope.get("rope_theta", record.get("rope_theta"))
-    if theta is None:
-        raise CheckpointError(f"{path}: rope_theta is missing")
-    return {"rope_theta": theta}
+    if kind not in ("default", "llama3"):
+        raise CheckpointError(
+            f"{path}: rope_type = {kind!r} is not supported: expected 'default' or 'llama3'"
+        )
+    values = {"rope_theta": record.get("rope_theta"), **rope}
+    missing = [key for key in ("rope_theta", *SCALING.values()) if values.get(key) is None]
+    if "rope_theta" in missing or (kind == "llama3" and missing):
+        raise CheckpointError(f"{path}: {missing[0]} is missing")
+    scaling = {ours: values[theirs] for ours, theirs in SCALING.items()} if kind == "llama3" else None
+    return {"rope_theta": values["rope_theta"], "rope_scaling": scaling}
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from sbp_bayes.base.records import IGNORE, Batch
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.lm.attention import attention, causal_mask
 from sbp_bayes.lm.config import LMConfig
-from sbp_bayes.lm.layers import linear, norm_and_rotate, rms_norm, rotary_table, swiglu
+from sbp_bayes.lm.layers import linear, norm_and_rotate, rms_norm, rotary_frequencies, rotary_table, swiglu
 from sbp_bayes.lm.loss import linear_cross_entropy
 
 
@@ -88,7 +88,8 @@ class Transformer(nn.Module):
         self.final_norm = nn.Parameter(torch.ones(config.width))
         if not config.tied_embeddings:
             self.output_head = nn.Parameter(torch.empty_like(table_VD))
-        table = rotary_table(config.context_length, config.head_width, config.rope_theta)
+        frequencies = rotary_frequencies(config.head_width, config.rope_theta, config.rope_scaling)
+        table = rotary_table(config.context_length, frequencies)
         self.register_buffer("rotary", torch.view_as_real(table), persistent=False)
         if seed is not None:
             self._draw_parameters(seed)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, StoreError
 from sbp_bayes.corpus import Tokenizer, train_tokenizer
-from sbp_bayes.lm import LMConfig, Transformer, export_hf, load_hf
+from sbp_bayes.lm import LMConfig, RopeScaling, Transformer, export_hf, load_hf
+from sbp_bayes.lm.layers import rotary_frequencies
 
 SMALL = LMConfig(
     vocab_size=300,
@@ -79,6 +80,27 @@ def test_transformers_gives_the_same_logits(
     expected, logits = theirs(inputs).logits, model(inputs)
     assert ((logits - expected).norm(dim=-1) < 1e-5 * expected.norm(dim=-1)).all()
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_scaled_positions_are_theirs(tmp_path: Path, transformers: ModuleType) -> None:
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaling = RopeScaling(factor=4.0, low_freq_factor=1.5, high_freq_factor=5.0, original_context_length=40)
+    config = dataclasses.replace(SMALL, rope_scaling=scaling)
+    model, inputs = random_model(config), some_tokens()
+    export_hf(model, tmp_path)
+    assert load_hf(tmp_path).config == config
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    frequencies, factor = ROPE_INIT_FUNCTIONS["llama3"](theirs.config)
+    ours = rotary_frequencies(config.head_width, config.rope_theta, scaling)
+    torch.testing.assert_close(ours.float(), frequencies, rtol=1e-6, atol=0)
+    assert factor == 1
+    expected, logits = theirs(inputs).logits, model(inputs)
+    assert ((logits - expected).norm(dim=-1) < 1e-5 * expected.norm(dim=-1)).all()
+    assert (random_model()(inputs) - logits).norm() > 1e-2 * logits.norm()
+    rewrite(tmp_path, lambda record: {k: v for k, v in record.items() if k != "rope_parameters"})
+    assert load_hf(tmp_path).config == config  # as transformers 4 reads it
 
 
 @torch.no_grad()
@@ -210,6 +232,14 @@ def rewrite(directory: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         ),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "rope_type = 'linear'"),
         ({"rope_parameters": None, "rope_theta": None}, "rope_theta is missing"),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}},
+            "high_freq_factor is missing",
+        ),
+        (
+            {"rope_parameters": None, "rope_scaling": {"type": "llama3", "factor": 8.0}},
+            "low_freq_factor is missing",
+        ),
         ({"hidden_size": 30}, r"has shape \(300, 32\), but the configuration asks for \(300, 30\)"),
         ({"hidden_size": "wide"}, "width = 'wide': expected int"),
         ({"num_key_value_heads": 3}, "num_kv_heads = 3 is out of range"),
