@@ -1,5 +1,6 @@
 """The transformer language model: configuration, model, loss, decoding, scoring and weights on disk."""
 
+from sbp_bayes.lm.attention import Backend
 from sbp_bayes.lm.config import PRESETS, LMConfig, RopeScaling
 from sbp_bayes.lm.decode import Generated, Sampling, generate, generate_iter
 from sbp_bayes.lm.hf import export_hf, load_hf
@@ -10,6 +11,7 @@ from sbp_bayes.lm.weights import load_model, save_model
 
 __all__ = [
     "PRESETS",
+    "Backend",
     "Generated",
     "LMConfig",
     "MatmulDtype",

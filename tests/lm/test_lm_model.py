@@ -12,7 +12,7 @@ from sbp_bayes.base.config import decode, encode
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import IGNORE, Batch
 from sbp_bayes.lm import PRESETS, LMConfig, RopeScaling, Transformer, log_prob_documents, with_context_length
-from sbp_bayes.lm.attention import attention, causal_mask, reference_attention
+from sbp_bayes.lm.attention import CausalMask, reference_attention
 from sbp_bayes.lm.layers import norm_and_rotate, rms_norm, rotary_frequencies, rotary_table
 
 TINY = LMConfig(
@@ -72,26 +72,6 @@ def test_packed_documents_score_as_they_do_alone() -> None:
     packed = model(torch.cat((first, second), dim=1), segments)
     torch.testing.assert_close(packed[:, :37], model(first), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(packed[:, 37:], model(second), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("num_positions", [1, 63, 64, 65, 150])
-def test_attention_equals_the_reference(num_positions: int) -> None:
-    generator = torch.Generator().manual_seed(num_positions)
-    q = torch.randn(3, 4, num_positions, 8, generator=generator)
-    k, v = torch.randn(2, 3, 2, num_positions, 8, generator=generator)
-    segments = (torch.rand(3, num_positions, generator=generator) < 0.05).cumsum(dim=1)
-    for mask in (causal_mask(num_positions), causal_mask(num_positions, segments)):
-        expected = reference_attention(q, k, v, mask).float()
-        torch.testing.assert_close(attention(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_reference_attention_is_the_sum_written_out() -> None:
-    q, k, v = torch.randn(3, 1, 1, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mixed = reference_attention(q, k, v, causal_mask(5))
-    for t in range(5):
-        weights = [math.exp(float(q[0, 0, t] @ k[0, 0, s]) / 2) for s in range(t + 1)]
-        expected = sum(w * v[0, 0, s] for s, w in enumerate(weights)) / sum(weights)
-        torch.testing.assert_close(mixed[0, 0, t], expected, rtol=1e-10, atol=0)
 
 
 def test_gradients_written_by_hand_are_right() -> None:
@@ -157,7 +137,7 @@ def plain_forward(model: Transformer, inputs: torch.Tensor) -> torch.Tensor:
         q, k, v = heads.split([config.num_heads, config.num_kv_heads, config.num_kv_heads], dim=2)
         q, k = rotate(norm(q, block["q_norm"])), rotate(norm(k, block["k_norm"]))
         mixed = reference_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), causal_mask(length)
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), CausalMask(2, length).additive
         )
         x = x + mixed.transpose(1, 2).flatten(2) @ block["attention_out"].T
         gate, up = (norm(x, block["feed_forward_norm"]) @ block["gate_up"].T).chunk(2, dim=-1)
@@ -174,10 +154,11 @@ def test_a_model_is_a_function_of_its_seed_and_leaves_the_global_generator_alone
 
 
 def test_a_longer_context_keeps_the_weights_and_the_answers() -> None:
-    model = Transformer(TINY, seed=2).set_matmul_dtype(torch.bfloat16)
+    model = Transformer(TINY, seed=2).set_matmul_dtype(torch.bfloat16).set_attention("sdpa")
     longer = with_context_length(model, 200)
     assert longer.config == dataclasses.replace(TINY, context_length=200)
     assert longer.matmul_dtype == torch.bfloat16
+    assert {block.attention_backend for block in (longer, *longer.layers)} == {"sdpa"}
     with torch.no_grad():
         assert torch.equal(longer(tokens(1, 96)), model(tokens(1, 96)))
         assert longer(tokens(1, 200)).shape == (1, 200, TINY.vocab_size)
