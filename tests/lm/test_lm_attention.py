@@ -223,3 +223,16 @@ def test_a_model_gives_the_same_with_the_reference() -> None:
     assert not torch.equal(*answers)
     assert ((answers[0] - answers[1]).norm(dim=-1) < 1e-5 * answers[1].norm(dim=-1)).all()
     assert samples[:2] == samples[2:]
+
+
+def test_the_decoder_asks_for_the_models_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = set()
+
+    def spy(*arguments: Any) -> torch.Tensor:
+        asked.add((type(arguments[3]), arguments[4]))
+        return attention(*arguments)
+
+    monkeypatch.setattr("sbp_bayes.lm.decode.attention", spy)
+    model = Transformer(PRESETS["smoke"]).set_attention("reference")
+    generate(model, [np.zeros(3, np.int64)], max_new_tokens=3, stream_seeds=[0])
+    assert asked == {(CausalMask, "reference"), (CachedMask, "reference")}
