@@ -4,7 +4,8 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path, *, known: Collection[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on leaving, flush its files and rename it to `path`.
+
+    A folder that is there already is replaced whole, if it holds nothing but entries called `known`.
+    On an exception `path` stays as it was. A kill between the two renames of a replacement leaves no
+    folder at `path` (the former one lies beside it), never a mixture.
+
+    Raises:
+        StoreError: `path` is a file or holds other entries, the disk is full, or it cannot be written.
+    """
+    path = Path(path).resolve()
+    temporary, former = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    with writing_to(path):
+        foreign = sorted({entry.name for entry in path.iterdir()} - set(known)) if path.exists() else []
+        if foreign:
+            raise StoreError(f"cannot write {path}: it holds other files already, {foreign[0]} for one")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                with open(file, "rb+") as opened:
+                    os.fsync(opened.fileno())
+            if path.exists():
+                os.replace(path, former)
+            os.replace(temporary, path)
+            shutil.rmtree(former, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The console script `sbp`: single stages on files and folders, and past runs.
+"""The console script `sbp`: single stages on files and folders, exports, and past runs.
 
 Nothing heavy is imported before the arguments are known, so `sbp --help` answers at once.
 """
@@ -51,6 +51,10 @@ def _output(command: str, arguments: argparse.Namespace) -> str:
         from sbp_bayes.cli.history import show_runs
 
         return show_runs(arguments)
+    if command == "export-hf":
+        from sbp_bayes.cli.export import export_model
+
+        return export_model(arguments)
     from sbp_bayes.cli.stages import COMMANDS, summary
 
     return summary(COMMANDS[command](arguments))

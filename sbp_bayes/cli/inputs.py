@@ -76,7 +76,7 @@ def corpus_or_text(
         prepared = prepared_corpus(path)
         refuse_other_tokenizer(model, prepared.tokenizer)
         return select(prepared), prepared.tokenizer
-    location = _tokenizer_path(model)
+    location = tokenizer_path(model)
     if location is None:
         raise CheckpointError(f"{model}: no {TOKENIZER} beside the model: give a prepared corpus, not text")
     tokenizer = Tokenizer.load(location)
@@ -101,7 +101,7 @@ def model_folder(path: str) -> Path:
 
 def refuse_other_tokenizer(model: Path, tokenizer: Tokenizer) -> None:
     """Raise a `CorpusError` if the tokenizer beside `model` is another one than the corpus has."""
-    location = _tokenizer_path(model)
+    location = tokenizer_path(model)
     if location is not None and Tokenizer.load(location).fingerprint != tokenizer.fingerprint:
         raise CorpusError(f"the corpus was made with another tokenizer than the model's, {location}")
 
@@ -133,6 +133,7 @@ def preset(name: str) -> LMConfig:
     return PRESETS[name]
 
 
-def _tokenizer_path(model: Path) -> Path | None:
+def tokenizer_path(model: Path) -> Path | None:
+    """Return where the tokenizer of the weights in `model` lies: beside them or one folder up, or None."""
     places = (model / TOKENIZER, model.parent / TOKENIZER)
     return next((place for place in places if place.exists()), None)

@@ -24,6 +24,11 @@ SOURCES = (
     ".parquet, or packaged:wikipedia, packaged:factbook, packaged:cookbook, packaged:docstrings"
 )
 
+OUT = {
+    "stage": "the stage's own folder",
+    "export-hf": "a folder that is new, empty, or an earlier export, which is replaced",
+}
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
@@ -47,8 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=description, description=description)
         add_arguments(command)
         if name != "runs":
-            command.add_argument("--out", required=True, metavar="DIR", help="the stage's own folder")
-        if name not in ("runs", "evaluate"):
+            command.add_argument("--out", required=True, metavar="DIR", help=OUT.get(name, OUT["stage"]))
+        if name not in ("runs", "evaluate", "export-hf"):
             _add_settings(command)
     return parser
 
@@ -130,6 +135,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_export_hf(parser: argparse.ArgumentParser) -> None:
+    help = "model to export; of a pretraining's folder, its best checkpoint on validation"
+    parser.add_argument("model", metavar="MODEL", help=help)
+
+
 def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "ids", nargs="*", metavar="ID", help="none: list all; one: show it; two: compare them"
@@ -168,6 +178,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "synthesize": ("sample new documents from a synthesizer", _add_synthesize),
     "pretrain": ("pretrain a model on real text, with or without synthetic text", _add_pretrain),
     "evaluate": ("score a model on held-out text", _add_evaluate),
+    "export-hf": ("write a model for transformers and vLLM, as Qwen3ForCausalLM", _add_export_hf),
     "runs": ("list past experiments, show one, or compare two", _add_runs),
 }
 """Name → (what it does, what adds its arguments)."""

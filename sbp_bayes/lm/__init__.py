@@ -1,7 +1,9 @@
 """The transformer language model: configuration, model, loss, decoding, scoring and weights on disk."""
 
-from sbp_bayes.lm.config import PRESETS, LMConfig
+from sbp_bayes.lm.attention import Backend
+from sbp_bayes.lm.config import PRESETS, LMConfig, RopeScaling
 from sbp_bayes.lm.decode import Generated, Sampling, generate, generate_iter
+from sbp_bayes.lm.hf import export_hf, load_hf
 from sbp_bayes.lm.model import Transformer, with_context_length
 from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype
 from sbp_bayes.lm.score import log_prob_documents, score_batch, score_rows
@@ -9,13 +11,17 @@ from sbp_bayes.lm.weights import load_model, save_model
 
 __all__ = [
     "PRESETS",
+    "Backend",
     "Generated",
     "LMConfig",
     "MatmulDtype",
+    "RopeScaling",
     "Sampling",
     "Transformer",
+    "export_hf",
     "generate",
     "generate_iter",
+    "load_hf",
     "load_model",
     "log_prob_documents",
     "matmul_dtype",

@@ -1,41 +1,186 @@
-"""Causal attention within segments.
+"""Attention behind one function: causal within segments, or of one new position over a cache.
 
-Shapes: B rows, T time (S as keys), H query heads, G key-value heads (H a multiple of G), E head width.
+A mask knows what may be read; each backend takes it in its own form. `sdpa` is PyTorch's, `reference`
+the sum written out in float64, and `xformers` memory_efficient_attention on CUDA, where all rows are
+one sequence of blocks, so that no product crosses documents.
+
+Shapes: B rows, T time (S as keys), N = B·T positions, H query heads, G key-value heads (H a multiple
+of G), E head width.
 """
 
+import dataclasses
+import functools
+import logging
 import math
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from sbp_bayes.base.errors import ConfigError
+
+Backend = Literal["auto", "xformers", "sdpa", "reference"]
+"""Who computes attention; "auto" is xformers on CUDA where its operator runs, and else sdpa."""
 
 QUERY_BLOCK = 64
 """Queries that share one call: a block reads no key after its last query, which leaves out nearly half
 of the products at no cost in exactness."""
 
 
-def causal_mask(num_positions: int, segments_BT: Tensor | None = None) -> Tensor:
-    """Return the additive mask (B, 1, T, S), float32: 0 where position t may read s, else −inf.
+@dataclasses.dataclass(frozen=True, eq=False)
+class CausalMask:
+    """A position reads itself and the earlier positions of its own segment.
 
-    A position reads itself and the earlier positions of its own segment; without segments a row is
-    one segment and B is 1.
+    Attributes:
+        num_rows: B.
+        num_positions: T, of queries and keys alike.
+        segments_BT: number of each position's segment, whose positions follow each other; None is
+            one segment a row.
+        device: where the mask is needed.
     """
-    may_read = torch.ones(1, num_positions, num_positions, dtype=torch.bool).tril()
-    if segments_BT is not None:
-        may_read = may_read & (segments_BT[:, :, None] == segments_BT[:, None, :])
-    return torch.zeros(may_read.shape).masked_fill_(~may_read, -math.inf)[:, None]
+
+    num_rows: int
+    num_positions: int
+    segments_BT: Tensor | None = None
+    device: torch.device | str = "cpu"
+
+    @functools.cached_property
+    def additive(self) -> Tensor:
+        """The mask (B or 1, 1, T, S), float32: 0 where position t may read s, else −inf."""
+        shape = (1, self.num_positions, self.num_positions)
+        may_read = torch.ones(shape, dtype=torch.bool, device=self.device).tril()
+        if self.segments_BT is not None:
+            may_read = may_read & (self.segments_BT[:, :, None] == self.segments_BT[:, None, :])
+        return torch.zeros(may_read.shape, device=self.device).masked_fill_(~may_read, -math.inf)[:, None]
+
+    @functools.cached_property
+    def bias(self) -> Any:
+        """The same for xformers, as a BlockDiagonalCausalMask (N, N) over all rows in one sequence."""
+        from xformers.ops.fmha.attn_bias import BlockDiagonalCausalMask
+
+        return BlockDiagonalCausalMask.from_seqlens(self._lengths(), device=torch.device(self.device))
+
+    def _lengths(self) -> list[int]:
+        """Return the segments' lengths, row after row."""
+        if self.segments_BT is None:
+            return [self.num_positions] * self.num_rows
+        starts_BT = torch.ones_like(self.segments_BT, dtype=torch.bool)
+        starts_BT[:, 1:] = self.segments_BT[:, 1:] != self.segments_BT[:, :-1]
+        starts = starts_BT.flatten().nonzero()[:, 0]
+        rows_N = torch.arange(self.num_rows, device=self.device).repeat_interleave(self.num_positions)
+        named = torch.stack((rows_N, self.segments_BT.flatten())).unique(dim=1)
+        assert named.shape[1] == len(starts), "a segment's positions must follow each other"
+        return starts.diff(append=starts.new_tensor([self.segments_BT.numel()])).tolist()
 
 
-def attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor) -> Tensor:
-    """Return softmax(q kᵀ / √E + mask) v, of shape (B, H, T, E), for causal masks.
+@dataclasses.dataclass(frozen=True, eq=False)
+class CachedMask:
+    """One query a row, which reads the first positions of its row's cache.
+
+    Attributes:
+        last_B: the last position that each row reads, its own.
+        num_keys: S, the cache's positions; those after `last_B` hold leftovers.
+    """
+
+    last_B: Tensor
+    num_keys: int
+
+    @functools.cached_property
+    def additive(self) -> Tensor:
+        """The mask (B, 1, 1, S), float32."""
+        positions_S = torch.arange(self.num_keys, device=self.last_B.device)
+        hidden = (positions_S > self.last_B[:, None])[:, None, None]
+        return torch.zeros(hidden.shape, device=self.last_B.device).masked_fill_(hidden, -math.inf)
+
+    @functools.cached_property
+    def bias(self) -> Any:
+        """The same for xformers, over all rows' caches in one sequence: (B, B·S)."""
+        from xformers.ops.fmha.attn_bias import BlockDiagonalCausalWithOffsetPaddedKeysMask
+
+        return BlockDiagonalCausalWithOffsetPaddedKeysMask.from_seqlens(
+            q_seqlen=[1] * len(self.last_B),
+            kv_padding=self.num_keys,
+            kv_seqlen=(self.last_B + 1).tolist(),
+            device=self.last_B.device,
+        )
+
+
+def attention(
+    q_BHTE: Tensor,
+    k_BGSE: Tensor,
+    v_BGSE: Tensor,
+    mask: CausalMask | CachedMask,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Return softmax(q kᵀ / √E + mask) v, of shape (B, H, T, E).
 
     Args:
         q_BHTE: queries.
-        k_BGSE: keys at the queries' positions; query head h reads head h // (H / G).
+        k_BGSE: keys; query head h reads head h // (H / G).
         v_BGSE: values.
-        mask_B1TS: additive mask from `causal_mask`.
+        mask: what each query may read.
+        backend: who computes it.
+
+    Raises:
+        ConfigError: a backend that there is not, or that cannot run here; the message says why.
     """
-    mask_B1TS = mask_B1TS.to(q_BHTE.dtype)
+    chosen = choose_backend(backend, q_BHTE.device, q_BHTE.dtype, q_BHTE.shape[-1])
+    if chosen == "xformers":
+        return _xformers(q_BHTE, k_BGSE, v_BGSE, mask)
+    if chosen == "reference":
+        return reference_attention(q_BHTE, k_BGSE, v_BGSE, mask.additive).to(q_BHTE.dtype)
+    mask_B1TS = mask.additive.to(q_BHTE.dtype)
+    blockwise = isinstance(mask, CausalMask)
+    return (_sdpa_blocks if blockwise else _sdpa_one_query)(q_BHTE, k_BGSE, v_BGSE, mask_B1TS)
+
+
+def reference_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor) -> Tensor:
+    """The same as `attention`, written out in float64: the second road that tests compare with."""
+    shared = q_BHTE.shape[1] // k_BGSE.shape[1]
+    q, k, v = q_BHTE.double(), k_BGSE.double(), v_BGSE.double()
+    k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
+    scores_BHTS = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return (scores_BHTS + mask_B1TS).softmax(dim=-1) @ v
+
+
+@functools.cache
+def choose_backend(name: str, device: torch.device, dtype: torch.dtype, head_width: int) -> Backend:
+    """Return the backend that `name` means for such tensors, and log it once.
+
+    Raises:
+        ConfigError: `name` is none, or cannot run there.
+    """
+    if name not in get_args(Backend):
+        raise ConfigError(f"attention = {name!r}: expected one of {', '.join(get_args(Backend))}")
+    chosen, reason = name, "as asked for"
+    if name == "auto" and device.type != "cuda":
+        chosen, reason = "sdpa", f"the default on {device.type}"
+    elif name in ("auto", "xformers"):
+        obstacle = _why_not_xformers(device, dtype, head_width)
+        if name == "xformers" and obstacle:
+            raise ConfigError(f"attention = 'xformers' cannot run: {obstacle}")
+        if name == "auto":
+            chosen, reason = ("sdpa", f"no xformers: {obstacle}") if obstacle else ("xformers", "the default")
+    message = "attention on %s in %s: %s (%s)"
+    logging.getLogger(__name__).info(message, device, str(dtype).removeprefix("torch."), chosen, reason)
+    return chosen  # type: ignore[return-value]
+
+
+def _why_not_xformers(device: torch.device, dtype: torch.dtype, head_width: int) -> str:
+    """Return why memory_efficient_attention cannot go forward and back with such tensors, or ""."""
+    if device.type != "cuda":
+        return f"its kernels need CUDA, and the tensors are on {device}"
+    try:
+        with torch.enable_grad():
+            q = torch.zeros(2, 2, 3, head_width, device=device, dtype=dtype, requires_grad=True)
+            _xformers(q, q[:, :1], q[:, :1], CausalMask(2, 3, device=device)).sum().backward()
+    except (ImportError, RuntimeError) as error:  # RuntimeError has NotImplementedError under it
+        return " ".join(str(error).split())
+    return ""
+
+
+def _sdpa_blocks(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor) -> Tensor:
     num_positions = q_BHTE.shape[2]
     mixed = []
     for start in range(0, num_positions, QUERY_BLOCK):
@@ -52,10 +197,19 @@ def attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor)
     return torch.cat(mixed, dim=2)
 
 
-def reference_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor) -> Tensor:
-    """The same as `attention`, written out in float64: the second road that tests compare with."""
+def _sdpa_one_query(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B11S: Tensor) -> Tensor:
+    """The query heads that share keys stand where queries do: no key is copied."""
+    num_rows, num_kv_heads = k_BGSE.shape[:2]
+    q = q_BH1E.view(num_rows, num_kv_heads, -1, q_BH1E.shape[-1])
+    return F.scaled_dot_product_attention(q, k_BGSE, v_BGSE, attn_mask=mask_B11S).reshape(q_BH1E.shape)
+
+
+def _xformers(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask | CachedMask) -> Tensor:
+    """All rows as one sequence; keys are repeated for the heads that share them, as gradients need."""
+    from xformers.ops import memory_efficient_attention
+
     shared = q_BHTE.shape[1] // k_BGSE.shape[1]
-    q, k, v = q_BHTE.double(), k_BGSE.double(), v_BGSE.double()
-    k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
-    scores_BHTS = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-    return (scores_BHTS + mask_B1TS).softmax(dim=-1) @ v
+    k, v = (x.repeat_interleave(shared, dim=1) for x in (k_BGSE, v_BGSE))
+    q_1NHE, k_1NHE, v_1NHE = (x.transpose(1, 2).flatten(0, 1)[None] for x in (q_BHTE, k, v))
+    mixed_1NHE = memory_efficient_attention(q_1NHE, k_1NHE, v_1NHE, attn_bias=mask.bias)
+    return mixed_1NHE[0].unflatten(0, (len(q_BHTE), -1)).transpose(1, 2)

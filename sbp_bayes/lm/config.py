@@ -2,8 +2,35 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from sbp_bayes.base.config import require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Llama 3.1's stretching of rotary wavelengths, for a context longer than the one trained first.
+
+    A wavelength that turns more than `high_freq_factor` times within `original_context_length` stays,
+    one that turns less than `low_freq_factor` times is multiplied by `factor`, and frequencies in
+    between are mixed in proportion (arXiv 2407.21783, section 3.4.2; defaults as published with it).
+
+    Raises:
+        ConfigError: a value out of its range; the message names the key.
+    """
+
+    factor: float = 8.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context_length: int = 8192
+
+    def __post_init__(self) -> None:
+        require(self.factor >= 1, "factor", self.factor, "at least 1")
+        require(self.low_freq_factor > 0, "low_freq_factor", self.low_freq_factor, "a positive number")
+        above = self.high_freq_factor > self.low_freq_factor
+        require(above, "high_freq_factor", self.high_freq_factor, f"above {self.low_freq_factor}")
+        length = self.original_context_length
+        require(length > 0, "original_context_length", length, "a positive number")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +47,7 @@ class LMConfig:
         head_width: size of one head; even, since rotary positions turn pairs of coordinates.
         hidden_width: inner size of the feed-forward network.
         rope_theta: base of the rotary wavelengths.
+        rope_scaling: how they are stretched; None leaves them.
         tied_embeddings: whether the output head is the embedding matrix.
         norm_eps: added to the mean square inside every RMS norm.
 
@@ -38,6 +66,7 @@ class LMConfig:
     rope_theta: float = 10_000.0
     tied_embeddings: bool = True
     norm_eps: float = 1e-6
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
         require(self.vocab_size > 2, "vocab_size", self.vocab_size, "more than the 2 special tokens")
@@ -72,6 +101,11 @@ class LMConfig:
         return 6 * (self.num_parameters - lookup)
 
 
+def _large(**shape: Any) -> LMConfig:
+    """A shape for text at DCLM's scale: Llama 3's vocabulary, rotary base and grouping of heads."""
+    return LMConfig(vocab_size=128_256, context_length=4096, num_kv_heads=8, rope_theta=500_000.0, **shape)
+
+
 PRESETS: Mapping[str, LMConfig] = {
     "smoke": LMConfig(
         vocab_size=512,
@@ -102,6 +136,22 @@ PRESETS: Mapping[str, LMConfig] = {
         num_kv_heads=1,
         head_width=32,
         hidden_width=384,
+    ),
+    "toy": LMConfig(
+        vocab_size=66,
+        context_length=128,
+        width=64,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_width=32,
+        hidden_width=192,
+    ),
+    "300m": _large(width=1024, num_layers=16, num_heads=16, head_width=64, hidden_width=2432),
+    "1b": _large(width=2048, num_layers=16, num_heads=16, head_width=128, hidden_width=5376),
+    "3b": _large(width=3072, num_layers=26, num_heads=24, head_width=128, hidden_width=8192),
+    "6b": _large(
+        width=4096, num_layers=28, num_heads=32, head_width=128, hidden_width=11_008, tied_embeddings=False
     ),
 }
 """Shapes by name; `vocab_size` is replaced by the tokenizer's where they differ."""

@@ -9,7 +9,7 @@ a measured property of float32 products at PyTorch's "highest" precision (not of
 it. Random numbers are drawn per sample, from its own stream.
 
 Shapes: R rows of a tile, P prompts of a prefill, T prompt time, L cached positions, D width, G
-key-value heads, Q query heads that share one of them, E head width, V vocabulary.
+key-value heads, H query heads, E head width, V vocabulary.
 """
 
 import dataclasses
@@ -19,13 +19,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.lm.attention import attention, causal_mask
+from sbp_bayes.lm.attention import CachedMask, CausalMask, attention
 from sbp_bayes.lm.layers import rms_norm
 from sbp_bayes.lm.model import Transformer
 
@@ -169,12 +168,13 @@ def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> 
         tokens_PT[row, : len(prompt)] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
         last_P[row] = len(prompt) - 1
     turns = model.turns(torch.arange(padded).clamp(max=model.config.context_length - 1))
-    mask = causal_mask(padded)
+    mask = CausalMask(PREFILL_ROWS, padded)
     x_PTD = model.embedding(tokens_PT)
     keys, values = [], []
     for block in model.layers:
         q, k_PGTE, v_PGTE = block.project(x_PTD, turns)
-        x_PTD = block.combine(x_PTD, attention(q, k_PGTE, v_PGTE, mask).transpose(1, 2))
+        mixed = attention(q, k_PGTE, v_PGTE, mask, model.attention_backend)
+        x_PTD = block.combine(x_PTD, mixed.transpose(1, 2))
         keys.append(k_PGTE)
         values.append(v_PGTE)
     logits_PV = _logits(model, x_PTD[torch.arange(PREFILL_ROWS), last_P])
@@ -257,18 +257,16 @@ class _Tile:
         all_rows = torch.arange(TILE_ROWS)
         at_R = self.lengths_R
         used = _round_up(int(at_R.max()) + 1)
-        hidden_R11L = (torch.arange(used) > at_R[:, None])[:, None, None]
-        mask_R11L = torch.zeros(hidden_R11L.shape, dtype=self.keys.dtype).masked_fill_(hidden_R11L, -math.inf)
+        mask = CachedMask(at_R, used)
         turns = self.model.turns(at_R[:, None])
         x_R1D = self.model.embedding(tokens_R)[:, None]
         for layer, block in enumerate(self.model.layers):
             q_RH1E, k_RG1E, v_RG1E = block.project(x_R1D, turns)
             self.keys[layer, all_rows, :, at_R] = k_RG1E[:, :, 0]
             self.values[layer, all_rows, :, at_R] = v_RG1E[:, :, 0]
-            q_RGQE = q_RH1E.view(TILE_ROWS, self.keys.shape[2], -1, q_RH1E.shape[-1])
             keys, values = self.keys[layer, :, :, :used], self.values[layer, :, :, :used]
-            mixed_RGQE = F.scaled_dot_product_attention(q_RGQE, keys, values, attn_mask=mask_R11L)
-            x_R1D = block.combine(x_R1D, mixed_RGQE.reshape(TILE_ROWS, 1, -1, q_RH1E.shape[-1]))
+            mixed_RH1E = attention(q_RH1E, keys, values, mask, self.model.attention_backend)
+            x_R1D = block.combine(x_R1D, mixed_RH1E.transpose(1, 2))
         self.logits_RV = _logits(self.model, x_R1D[:, 0])
         self.lengths_R = at_R + torch.tensor([row is not None for row in self.rows])
 

@@ -6,12 +6,15 @@ keep x / rms(x) and 1 / rms(x) alone, and positions turn whole rows as complex n
 Shapes: B rows, T time, D width, J heads side by side, E head width, F hidden width.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from sbp_bayes.lm.config import RopeScaling
 
 
 def rms_norm(x_BTD: Tensor, gain_D: Tensor, eps: float) -> Tensor:
@@ -32,13 +35,24 @@ def norm_and_rotate(x_BTJE: Tensor, gain_JE: Tensor, turns_TJE: Tensor, eps: flo
     return _NormAndRotate.apply(x_BTJE, gain_JE, turns_TJE, eps)
 
 
-def rotary_table(num_positions: int, head_width: int, theta: float) -> Tensor:
-    """Return e^(i · position · θ^(−2j/E)), complex64 (T, E/2), computed in float64.
+def rotary_frequencies(head_width: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
+    """Return the angles by which one position turns the pairs of a head, θ^(−2j/E), float64 (E/2,).
 
-    Rotary positions: Su et al., arXiv 2104.09864, equation 13.
+    Rotary positions: Su et al., arXiv 2104.09864, equation 13; `scaling` stretches the long wavelengths.
     """
     exponents = torch.arange(0, head_width, 2, dtype=torch.float64) / head_width
-    angles = torch.arange(num_positions, dtype=torch.float64)[:, None] * theta**-exponents
+    frequencies = theta**-exponents
+    if scaling is None:
+        return frequencies
+    turns = scaling.original_context_length * frequencies / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return frequencies * (kept + (1 - kept) / scaling.factor)
+
+
+def rotary_table(num_positions: int, frequencies: Tensor) -> Tensor:
+    """Return e^(i · position · frequency), complex64 (T, E/2), computed in float64."""
+    angles = torch.arange(num_positions, dtype=torch.float64)[:, None] * frequencies
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import IGNORE, Batch
 from sbp_bayes.base.seeds import torch_generator
-from sbp_bayes.lm.attention import attention, causal_mask
+from sbp_bayes.lm.attention import Backend, CausalMask, attention
 from sbp_bayes.lm.config import LMConfig
-from sbp_bayes.lm.layers import linear, norm_and_rotate, rms_norm, rotary_table, swiglu
+from sbp_bayes.lm.layers import linear, norm_and_rotate, rms_norm, rotary_frequencies, rotary_table, swiglu
 from sbp_bayes.lm.loss import linear_cross_entropy
 
 
@@ -31,6 +31,7 @@ class Block(nn.Module):
         width, head = config.width, config.head_width
         self.config = config
         self.matmul_dtype: torch.dtype | None = None
+        self.attention_backend: Backend = "auto"
         self.attention_norm = nn.Parameter(torch.ones(width))
         self.qkv = nn.Parameter(torch.empty((config.num_heads + 2 * config.num_kv_heads) * head, width))
         self.q_norm = nn.Parameter(torch.ones(head))
@@ -40,10 +41,11 @@ class Block(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(2 * config.hidden_width, width))
         self.down = nn.Parameter(torch.empty(width, config.hidden_width))
 
-    def forward(self, x_BTD: Tensor, turns: Tensor, mask_B1TS: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, turns: Tensor, mask: CausalMask) -> Tensor:
         """Return the residual stream after this layer."""
         q_BHTE, k_BGTE, v_BGTE = self.project(x_BTD, turns)
-        return self.combine(x_BTD, attention(q_BHTE, k_BGTE, v_BGTE, mask_B1TS).transpose(1, 2))
+        mixed_BHTE = attention(q_BHTE, k_BGTE, v_BGTE, mask, self.attention_backend)
+        return self.combine(x_BTD, mixed_BHTE.transpose(1, 2))
 
     def project(self, x_BTD: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries (B, H, T, E), keys and values (B, G, T, E), queries and keys at their positions.
@@ -74,22 +76,26 @@ class Transformer(nn.Module):
 
     Args:
         config: the shape.
-        seed: every parameter is drawn from (seed, its name); the global generator is not touched.
+        seed: every parameter is drawn from (seed, its name); the global generator is not touched. None
+            leaves the matrices undrawn, for weights that are loaded and for the meta device.
     """
 
-    def __init__(self, config: LMConfig, *, seed: int = 0) -> None:
+    def __init__(self, config: LMConfig, *, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
         self.matmul_dtype: torch.dtype | None = None
+        self.attention_backend: Backend = "auto"
         table_VD = torch.empty(config.vocab_size, config.width)
         self.embedding = nn.Embedding.from_pretrained(table_VD, freeze=False)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.final_norm = nn.Parameter(torch.ones(config.width))
         if not config.tied_embeddings:
             self.output_head = nn.Parameter(torch.empty_like(table_VD))
-        table = rotary_table(config.context_length, config.head_width, config.rope_theta)
+        frequencies = rotary_frequencies(config.head_width, config.rope_theta, config.rope_scaling)
+        table = rotary_table(config.context_length, frequencies)
         self.register_buffer("rotary", torch.view_as_real(table), persistent=False)
-        self._draw_parameters(seed)
+        if seed is not None:
+            self._draw_parameters(seed)
 
     def set_matmul_dtype(self, dtype: torch.dtype | None) -> "Transformer":
         """Round the factors of weight products to `dtype` while gradients are recorded; return self.
@@ -101,6 +107,16 @@ class Transformer(nn.Module):
         self.matmul_dtype = dtype
         for block in self.layers:
             block.matmul_dtype = dtype
+        return self
+
+    def set_attention(self, backend: Backend) -> "Transformer":
+        """Let `backend` compute attention everywhere, see `attention.Backend`; return self.
+
+        Whether it can run depends on device and type of the tensors, and is known at the first call.
+        """
+        self.attention_backend = backend
+        for block in self.layers:
+            block.attention_backend = backend
         return self
 
     @property
@@ -127,16 +143,16 @@ class Transformer(nn.Module):
         Raises:
             ConfigError: the rows are longer than the model's context.
         """
-        num_positions = inputs_BT.shape[1]
+        num_rows, num_positions = inputs_BT.shape
         if num_positions > self.config.context_length:
             raise ConfigError(
                 f"rows of {num_positions} tokens exceed context_length = {self.config.context_length}"
             )
-        turns_TJE = self.turns(torch.arange(num_positions))
-        mask_B1TS = causal_mask(num_positions, segments_BT)
+        turns_TJE = self.turns(torch.arange(num_positions, device=inputs_BT.device))
+        mask = CausalMask(num_rows, num_positions, segments_BT, inputs_BT.device)
         x_BTD = self.embedding(inputs_BT)
         for block in self.layers:
-            x_BTD = block(x_BTD, turns_TJE, mask_B1TS)
+            x_BTD = block(x_BTD, turns_TJE, mask)
         return rms_norm(x_BTD, self.final_norm, self.config.norm_eps)
 
     def loss_sum(self, batch: Batch) -> tuple[Tensor, int]:
@@ -167,7 +183,7 @@ class Transformer(nn.Module):
 
 def with_context_length(model: Transformer, context_length: int) -> Transformer:
     """Return a copy of `model` that reads rows of `context_length` tokens; the weights are equal."""
-    longer = Transformer(dataclasses.replace(model.config, context_length=context_length))
+    longer = Transformer(dataclasses.replace(model.config, context_length=context_length), seed=None)
     longer.load_state_dict(model.state_dict())
     longer.to(model.embedding.weight.dtype).train(model.training)
-    return longer.set_matmul_dtype(model.matmul_dtype)
+    return longer.set_matmul_dtype(model.matmul_dtype).set_attention(model.attention_backend)

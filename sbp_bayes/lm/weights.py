@@ -42,7 +42,7 @@ def load_model(directory: Path) -> Transformer:
     content = weights_path.read_bytes()
     if hashlib.sha256(content).hexdigest() != checksum:
         raise CheckpointError(f"{weights_path}: damaged, its SHA-256 is not the one in {config_path}")
-    model = Transformer(config)
+    model = Transformer(config, seed=None)
     try:
         state = load(content)
     except SafetensorError as error:

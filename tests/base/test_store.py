@@ -14,6 +14,7 @@ import pytest
 from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.store import (
     append_json_line,
+    atomic_directory,
     atomic_path,
     read_json,
     read_json_lines,
@@ -70,6 +71,46 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
             assert path.read_text() == "old"
         assert reader.read() == "old"  # who opened it before reads it to its end
     assert path.read_text() == "new"
+
+
+FOLDER_WRITER = """
+import itertools, sys
+from pathlib import Path
+from sbp_bayes.base.store import atomic_directory
+for number in itertools.count():
+    with atomic_directory(Path(sys.argv[1]), known="ab") as folder:
+        for name in "ab":
+            (folder / name).write_text(str(number) * 10_000)
+"""
+
+
+def test_a_killed_writer_leaves_a_folder_of_one_time_or_none(tmp_path):
+    path, generator = tmp_path / "folder", random.Random(0)
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", FOLDER_WRITER, str(path)]) as writer:
+            while not path.exists():
+                assert writer.poll() is None
+                time.sleep(0.001)
+            time.sleep(generator.uniform(0.0, 0.05))
+            writer.kill()
+            assert writer.wait() == -signal.SIGKILL
+        if path.exists():
+            assert (path / "a").read_text() == (path / "b").read_text() != ""
+
+
+def test_a_folder_is_replaced_whole_or_stays(tmp_path):
+    path = tmp_path / "new" / "folder"
+    for text in ("old", "newer"):
+        with atomic_directory(path, known=("a", "b")) as folder:
+            (folder / ("a" if text == "old" else "b")).write_text(text)
+    assert [(entry.name, entry.read_text()) for entry in path.iterdir()] == [("b", "newer")]
+    with contextlib.suppress(ZeroDivisionError), atomic_directory(path, known="ab") as folder:
+        (folder / "a").write_text("new, but not wh")
+        raise ZeroDivisionError
+    with pytest.raises(StoreError, match=r"holds other files already, b for one"):
+        atomic_directory(path, known="a").__enter__()
+    assert [(entry.name, entry.read_text()) for entry in path.iterdir()] == [("b", "newer")]
+    assert [entry.name for entry in path.parent.iterdir()] == ["folder"]
 
 
 @needs_full_disk

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sbp_bayes.base.config import decode, encode
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import IGNORE, Batch
-from sbp_bayes.lm import PRESETS, LMConfig, Transformer, with_context_length
-from sbp_bayes.lm.attention import attention, causal_mask, reference_attention
-from sbp_bayes.lm.layers import norm_and_rotate, rms_norm, rotary_table
+from sbp_bayes.lm import PRESETS, LMConfig, RopeScaling, Transformer, log_prob_documents, with_context_length
+from sbp_bayes.lm.attention import CausalMask, reference_attention
+from sbp_bayes.lm.layers import norm_and_rotate, rms_norm, rotary_frequencies, rotary_table
 
 TINY = LMConfig(
     vocab_size=31,
@@ -25,6 +25,9 @@ TINY = LMConfig(
     head_width=8,
     hidden_width=24,
 )
+
+GOLDEN_LOSSES = [4.018625259399414, 4.001756985982259, 3.984943072001139]
+GOLDEN_SCORES = [-207.38631749153137, -356.75874388217926]
 
 
 def tokens(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -71,33 +74,13 @@ def test_packed_documents_score_as_they_do_alone() -> None:
     torch.testing.assert_close(packed[:, 37:], model(second), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("num_positions", [1, 63, 64, 65, 150])
-def test_attention_equals_the_reference(num_positions: int) -> None:
-    generator = torch.Generator().manual_seed(num_positions)
-    q = torch.randn(3, 4, num_positions, 8, generator=generator)
-    k, v = torch.randn(2, 3, 2, num_positions, 8, generator=generator)
-    segments = (torch.rand(3, num_positions, generator=generator) < 0.05).cumsum(dim=1)
-    for mask in (causal_mask(num_positions), causal_mask(num_positions, segments)):
-        expected = reference_attention(q, k, v, mask).float()
-        torch.testing.assert_close(attention(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_reference_attention_is_the_sum_written_out() -> None:
-    q, k, v = torch.randn(3, 1, 1, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mixed = reference_attention(q, k, v, causal_mask(5))
-    for t in range(5):
-        weights = [math.exp(float(q[0, 0, t] @ k[0, 0, s]) / 2) for s in range(t + 1)]
-        expected = sum(w * v[0, 0, s] for s, w in enumerate(weights)) / sum(weights)
-        torch.testing.assert_close(mixed[0, 0, t], expected, rtol=1e-10, atol=0)
-
-
 def test_gradients_written_by_hand_are_right() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
-    turns = rotary_table(5, 4, 100.0).to(torch.complex128)[:, None].expand(5, 3, 2)
+    turns = rotary_table(5, rotary_frequencies(4, 100.0)).to(torch.complex128)[:, None].expand(5, 3, 2)
     assert torch.autograd.gradcheck(lambda x, gain: rms_norm(x, gain, 1e-6), (draw(2, 5, 6), draw(6)))
     assert torch.autograd.gradcheck(
         lambda x, gain: norm_and_rotate(x, gain, turns, 1e-6), (draw(2, 5, 3, 4), draw(3, 4))
@@ -107,7 +90,7 @@ def test_gradients_written_by_hand_are_right() -> None:
 def test_rotation_makes_scores_depend_on_distance_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 1, 1, 1, 8, generator=generator, dtype=torch.float64)
-    turns = rotary_table(60, 8, 10_000.0).to(torch.complex128)[:, None]
+    turns = rotary_table(60, rotary_frequencies(8, 10_000.0)).to(torch.complex128)[:, None]
     gain = torch.ones(1, 8, dtype=torch.float64)
 
     def score(at_query: int, at_key: int) -> torch.Tensor:
@@ -154,7 +137,7 @@ def plain_forward(model: Transformer, inputs: torch.Tensor) -> torch.Tensor:
         q, k, v = heads.split([config.num_heads, config.num_kv_heads, config.num_kv_heads], dim=2)
         q, k = rotate(norm(q, block["q_norm"])), rotate(norm(k, block["k_norm"]))
         mixed = reference_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), causal_mask(length)
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), CausalMask(2, length).additive
         )
         x = x + mixed.transpose(1, 2).flatten(2) @ block["attention_out"].T
         gate, up = (norm(x, block["feed_forward_norm"]) @ block["gate_up"].T).chunk(2, dim=-1)
@@ -171,10 +154,11 @@ def test_a_model_is_a_function_of_its_seed_and_leaves_the_global_generator_alone
 
 
 def test_a_longer_context_keeps_the_weights_and_the_answers() -> None:
-    model = Transformer(TINY, seed=2).set_matmul_dtype(torch.bfloat16)
+    model = Transformer(TINY, seed=2).set_matmul_dtype(torch.bfloat16).set_attention("sdpa")
     longer = with_context_length(model, 200)
     assert longer.config == dataclasses.replace(TINY, context_length=200)
     assert longer.matmul_dtype == torch.bfloat16
+    assert {block.attention_backend for block in (longer, *longer.layers)} == {"sdpa"}
     with torch.no_grad():
         assert torch.equal(longer(tokens(1, 96)), model(tokens(1, 96)))
         assert longer(tokens(1, 200)).shape == (1, 200, TINY.vocab_size)
@@ -236,11 +220,82 @@ def test_loss_sum_counts_targets_and_ignores_the_others() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_are_counted_as_built(name: str, tied: bool) -> None:
     config = dataclasses.replace(PRESETS[name], tied_embeddings=tied)
-    model = Transformer(config)
+    with torch.device("meta"):
+        model = Transformer(config, seed=None)
     assert config.num_parameters == sum(p.numel() for p in model.parameters())
-    assert config.flops_per_token == 6 * PRESETS[name].num_parameters
+    assert config.flops_per_token == 6 * dataclasses.replace(config, tied_embeddings=True).num_parameters
     assert decode(LMConfig, encode(config)) == config
-    assert model(torch.zeros(1, 3, dtype=torch.int64)).shape == (1, 3, config.vocab_size)
+
+
+@pytest.mark.parametrize("name", ["smoke", "toy", "demo", "laptop"])
+def test_small_presets_run(name: str) -> None:
+    config = PRESETS[name]
+    inputs = torch.zeros(1, config.context_length, dtype=torch.int64)
+    assert Transformer(config)(inputs).shape == (1, config.context_length, config.vocab_size)
+
+
+@pytest.mark.parametrize(("name", "size"), [("300m", 3e8), ("1b", 1e9), ("3b", 3e9), ("6b", 6e9)])
+def test_large_presets_have_the_size_they_are_called_by(name: str, size: float) -> None:
+    config = PRESETS[name]
+    assert config.num_parameters == pytest.approx(size, rel=0.01)
+    assert (config.context_length, config.vocab_size) == (4096, 128_256)
+    assert config.num_heads * config.head_width == config.width
+
+
+def test_presets_that_runs_were_made_with_stay_as_they_are() -> None:
+    """Their numbers are in README and LOG: vocabulary, context, width, layers, heads, head width, hidden."""
+    shapes = {name: dataclasses.astuple(PRESETS[name]) for name in ("smoke", "demo", "laptop")}
+    common = (10_000.0, True, 1e-6, None)
+    assert shapes == {
+        "smoke": (512, 64, 32, 2, 2, 1, 16, 96, *common),
+        "demo": (2048, 256, 64, 3, 2, 1, 32, 192, *common),
+        "laptop": (4096, 512, 128, 4, 4, 1, 32, 384, *common),
+    }
+
+
+def test_a_step_of_training_and_a_score_keep_their_numbers() -> None:
+    """Written down before attention had backends; float32 on another processor rounds differently."""
+    model, inputs = Transformer(TINY, seed=3), tokens(4, 96)
+    segments = torch.arange(96).div(29, rounding_mode="floor").expand(4, 96)
+    batch = Batch(inputs, inputs.roll(-1, dims=1), segments)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(3):
+        loss, count = model.loss_sum(batch)
+        optimiser.zero_grad()
+        (loss / count).backward()
+        optimiser.step()
+        losses.append(loss.item() / count)
+    assert losses == pytest.approx(GOLDEN_LOSSES, rel=1e-6)
+    scores = log_prob_documents(model, [tokens(50).numpy(), tokens(90).numpy()])
+    assert scores == pytest.approx(GOLDEN_SCORES, rel=1e-6)
+
+
+def test_scaled_positions_keep_short_wavelengths_and_stretch_long_ones() -> None:
+    scaling = RopeScaling(factor=4.0, low_freq_factor=1.5, high_freq_factor=5.0, original_context_length=300)
+    plain, scaled = rotary_frequencies(64, 5_000.0), rotary_frequencies(64, 5_000.0, scaling)
+    kinds = []
+    for before, after in zip(plain.tolist(), scaled.tolist(), strict=True):
+        turns = 300 * before / (2 * math.pi)
+        share = (turns - 1.5) / (5.0 - 1.5)
+        expected = (
+            before if share > 1 else before / 4 if share < 0 else (1 - share) * before / 4 + share * before
+        )
+        assert after == pytest.approx(expected, rel=1e-10)
+        kinds.append(min(max(math.ceil(share), 0), 2))
+    assert set(kinds) == {0, 1, 2}
+    model = Transformer(dataclasses.replace(TINY, rope_scaling=RopeScaling(original_context_length=20)))
+    assert not torch.equal(model.get_buffer("rotary"), Transformer(TINY).get_buffer("rotary"))
+    assert decode(LMConfig, encode(model.config)) == model.config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("factor", 0.5), ("low_freq_factor", 0.0), ("high_freq_factor", 1.0), ("original_context_length", 0)],
+)
+def test_a_scaling_out_of_range_is_named(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=key):
+        RopeScaling(**{key: value})
 
 
 @pytest.mark.parametrize(

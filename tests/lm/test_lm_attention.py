@@ -1,0 +1,238 @@
+"""Attention: every backend against the sum in float64, and every mask in every backend's form."""
+
+import logging
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.lm import PRESETS, Transformer, generate
+from sbp_bayes.lm import attention as module
+from sbp_bayes.lm.attention import CachedMask, CausalMask, attention, choose_backend, reference_attention
+
+Mask = CausalMask | CachedMask
+ROWS = 3
+MASKS = ("rows", "documents", "padded documents", "single positions", "cache")
+on_cuda = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="xformers' kernels need CUDA")
+)
+
+
+def make_mask(kind: str, length: int, device: str = "cpu") -> Mask:
+    """A mask of each kind that model and decoder build: whole rows, packs, padded packs, a cache."""
+    generator = torch.Generator().manual_seed(length)
+    if kind == "cache":
+        return CachedMask(torch.randint(0, length, (ROWS,), generator=generator).to(device), length)
+    if kind == "rows":
+        return CausalMask(ROWS, length, device=device)
+    share = 1.0 if kind == "single positions" else 0.05
+    segments = (torch.rand(ROWS, length, generator=generator) < share).cumsum(dim=1)
+    if kind == "padded documents":
+        for row in range(ROWS):
+            segments[row, length - row * length // 4 :] = -1
+    return CausalMask(ROWS, length, segments.to(device), device)
+
+
+def heads(
+    mask: Mask, length: int, *, num_kv_heads: int = 2, width: int = 8, **kind: Any
+) -> list[torch.Tensor]:
+    """Queries, keys and values for 4 query heads."""
+    generator = torch.Generator().manual_seed(length)
+    queries = 1 if isinstance(mask, CachedMask) else length
+    shapes = [(ROWS, 4, queries, width), *[(ROWS, num_kv_heads, length, width)] * 2]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(**kind) for shape in shapes]
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_a_mask_says_which_positions_are_read(kind: str) -> None:
+    mask = make_mask(kind, 37)
+    additive = mask.additive.expand(ROWS, -1, -1, -1)[:, 0]
+    for row in range(ROWS):
+        for t in range(additive.shape[1]):
+            for s in range(37):
+                if isinstance(mask, CachedMask):
+                    reads = s <= mask.last_B[row]
+                else:
+                    segments = torch.zeros(37) if mask.segments_BT is None else mask.segments_BT[row]
+                    reads = s <= t and segments[s] == segments[t]
+                assert additive[row, t, s] == (0 if reads else -math.inf)
+
+
+def test_reference_attention_is_the_sum_written_out() -> None:
+    q, k, v = torch.randn(3, 1, 1, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mixed = reference_attention(q, k, v, CausalMask(1, 5).additive)
+    for t in range(5):
+        weights = [math.exp(float(q[0, 0, t] @ k[0, 0, s]) / 2) for s in range(t + 1)]
+        expected = sum(w * v[0, 0, s] for s, w in enumerate(weights)) / sum(weights)
+        torch.testing.assert_close(mixed[0, 0, t], expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 150])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_sdpa_equals_the_reference(kind: str, length: int, num_kv_heads: int) -> None:
+    mask = make_mask(kind, length)
+    q, k, v = heads(mask, length, num_kv_heads=num_kv_heads)
+    expected = reference_attention(q, k, v, mask.additive)
+    torch.testing.assert_close(attention(q, k, v, mask, "sdpa"), expected, rtol=1e-10, atol=1e-13)
+    single = attention(q.float(), k.float(), v.float(), mask)
+    torch.testing.assert_close(single, expected.float(), rtol=1e-5, atol=1e-6)
+    assert attention(q.float(), k.float(), v.float(), mask, "reference").dtype == torch.float32
+
+
+def gradients(inputs: list[torch.Tensor], mask: Mask, backend: module.Backend) -> list[torch.Tensor]:
+    inputs = [x.requires_grad_() for x in inputs]
+    mixed = attention(*inputs, mask, backend)
+    weights = torch.randn(mixed.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return list(torch.autograd.grad((mixed * weights.to(mixed)).sum(), inputs))
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_gradients_of_sdpa_equal_the_references(kind: str) -> None:
+    mask = make_mask(kind, 70)
+    ours, expected = (gradients(heads(mask, 70), mask, backend) for backend in ("sdpa", "reference"))
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-13)
+
+
+def over_all_rows(additive: torch.Tensor) -> torch.Tensor:
+    """Our mask with all rows in one sequence: no row reads another's positions."""
+    blocks = additive.expand(ROWS, -1, -1, -1)[:, 0]
+    num_queries, num_keys = blocks.shape[1:]
+    whole = torch.full((ROWS * num_queries, ROWS * num_keys), -math.inf)
+    for row, block in enumerate(blocks):
+        whole[row * num_queries :, row * num_keys :][:num_queries, :num_keys] = block
+    return whole
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("length", [1, 40, 129])
+def test_masks_for_xformers_say_the_same(kind: str, length: int) -> None:
+    mask = make_mask(kind, length)
+    expected = over_all_rows(mask.additive)
+    assert torch.equal(mask.bias.materialize(tuple(expected.shape)), expected)
+
+
+def plain_kernel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attn_bias: Any) -> torch.Tensor:
+    """What memory_efficient_attention is documented to compute, for (1, N, heads, width)."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    bias = attn_bias.materialize((q.shape[2], k.shape[2]), dtype=q.dtype)
+    weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_xformers_is_given_all_rows_in_order(
+    kind: str, num_kv_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its operator does not run without CUDA, so one that is written out stands in its place."""
+    monkeypatch.setattr("xformers.ops.memory_efficient_attention", plain_kernel)
+    mask = make_mask(kind, 33)
+    q, k, v = heads(mask, 33, num_kv_heads=num_kv_heads)
+    expected = reference_attention(q, k, v, mask.additive)
+    torch.testing.assert_close(module._xformers(q, k, v, mask), expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("device", [on_cuda])
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_xformers_kernels_equal_the_reference(device: str, kind: str, dtype: torch.dtype) -> None:
+    mask = make_mask(kind, 130, device)
+    try:
+        choose_backend("xformers", torch.device(device), dtype, 64)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    inputs = heads(mask, 130, width=64, device=device, dtype=dtype)
+    expected = reference_attention(*inputs, mask.additive)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(attention(*inputs, mask, "xformers").double(), expected, **tolerance)
+    if kind != "cache":  # the decoder takes no gradients
+        ours, theirs = (gradients(inputs, mask, backend) for backend in ("xformers", "reference"))
+        torch.testing.assert_close(ours, theirs, rtol=10 * tolerance["rtol"], atol=10 * tolerance["atol"])
+
+
+def test_segments_in_pieces_are_no_mask_for_xformers() -> None:
+    with pytest.raises(AssertionError, match="must follow each other"):
+        _ = CausalMask(1, 5, torch.tensor([[0, 0, 1, 0, 0]])).bias
+
+
+def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    choose_backend.cache_clear()
+    mask = make_mask("rows", 4)
+    with caplog.at_level(logging.INFO, logger="sbp_bayes"):
+        for _ in range(3):
+            attention(*heads(mask, 4, dtype=torch.float32), mask)
+    assert caplog.messages == ["attention on cpu in float32: sdpa (the default on cpu)"]
+
+
+def test_on_the_processor_xformers_is_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose_backend.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "xformers"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "xformers", None)
+    mask = make_mask("documents", 9)
+    attention(*heads(mask, 9), mask)
+
+
+@pytest.mark.parametrize(("obstacle", "chosen"), [("", "xformers"), ("too old a card", "sdpa")])
+def test_cuda_takes_xformers_where_it_runs(
+    obstacle: str, chosen: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_why_not_xformers", lambda *_: obstacle)
+    choose = choose_backend.__wrapped__
+    with caplog.at_level(logging.INFO, logger="sbp_bayes"):
+        assert choose("auto", torch.device("cuda"), torch.float32, 64) == chosen
+    assert obstacle in caplog.text
+    if obstacle:
+        with pytest.raises(ConfigError, match="attention = 'xformers' cannot run: too old a card"):
+            choose("xformers", torch.device("cuda"), torch.float32, 64)
+    assert choose("sdpa", torch.device("cuda"), torch.float32, 64) == "sdpa"
+
+
+def test_a_backend_that_cannot_run_or_is_none_is_an_error_that_says_why() -> None:
+    model, inputs = Transformer(PRESETS["smoke"]), torch.zeros(1, 5, dtype=torch.int64)
+    reason = "attention = 'xformers' cannot run: its kernels need CUDA, and the tensors are on cpu"
+    with pytest.raises(ConfigError, match=reason):
+        model.set_attention("xformers")(inputs)
+    with pytest.raises(ConfigError, match=reason):
+        generate(model, [np.zeros(3, np.int64)], max_new_tokens=2, stream_seeds=[0])
+    with pytest.raises(
+        ConfigError, match="attention = 'flash': expected one of auto, xformers, sdpa, reference"
+    ):
+        model.set_attention("flash")(inputs)
+
+
+@torch.no_grad()
+def test_a_model_gives_the_same_with_the_reference() -> None:
+    generator = torch.Generator().manual_seed(0)
+    model, inputs = Transformer(PRESETS["smoke"], seed=1), torch.randint(2, 512, (2, 64), generator=generator)
+    segments = torch.arange(64).div(13, rounding_mode="floor").expand(2, 64)
+    prompts = [inputs[0, :9].numpy(), inputs[1, :30].numpy()]
+    answers, samples = [], []
+    for backend in ("sdpa", "reference"):
+        model.set_attention(backend)
+        answers.append(model(inputs, segments))
+        samples += [
+            sample.tokens.tolist()
+            for sample in generate(model, prompts, max_new_tokens=20, stream_seeds=[5, 6])
+        ]
+    assert not torch.equal(*answers)
+    assert ((answers[0] - answers[1]).norm(dim=-1) < 1e-5 * answers[1].norm(dim=-1)).all()
+    assert samples[:2] == samples[2:]
+
+
+def test_the_decoder_asks_for_the_models_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = set()
+
+    def spy(*arguments: Any) -> torch.Tensor:
+        asked.add((type(arguments[3]), arguments[4]))
+        return attention(*arguments)
+
+    monkeypatch.setattr("sbp_bayes.lm.decode.attention", spy)
+    model = Transformer(PRESETS["smoke"]).set_attention("reference")
+    generate(model, [np.zeros(3, np.int64)], max_new_tokens=3, stream_seeds=[0])
+    assert asked == {(CausalMask, "reference"), (CachedMask, "reference")}
