@@ -266,9 +266,9 @@ def test_a_step_of_training_and_a_score_keep_their_numbers() -> None:
         (loss / count).backward()
         optimiser.step()
         losses.append(loss.item() / count)
-    assert losses == pytest.approx(GOLDEN_LOSSES, rel=1e-6)
+    assert losses == pytest.approx(GOLDEN_LOSSES, rel=1e-4)
     scores = log_prob_documents(model, [tokens(50).numpy(), tokens(90).numpy()])
-    assert scores == pytest.approx(GOLDEN_SCORES, rel=1e-6)
+    assert scores == pytest.approx(GOLDEN_SCORES, rel=1e-4)
 
 
 def test_scaled_positions_keep_short_wavelengths_and_stretch_long_ones() -> None:
