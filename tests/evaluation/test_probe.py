@@ -7,6 +7,7 @@ import torch
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.evaluation import belief_probe, hidden_states, linear_probe, probe
 from sbp_bayes.lm import LMConfig, Transformer
+from sbp_bayes.lm.attention import CausalMask
 from sbp_bayes.lm.layers import rms_norm
 from toy_worlds import make_world
 
@@ -71,9 +72,7 @@ def test_hidden_states_are_the_residual_stream(model, tokens_together, monkeypat
     with torch.no_grad():
         final = rms_norm(states[-1], model.final_norm, model.config.norm_eps)
         torch.testing.assert_close(final, model.hidden(inputs), rtol=1e-5, atol=1e-6)
-        first = model.layers[0](
-            states[0], model.turns(torch.arange(9)), torch.full((9, 9), -torch.inf).triu(1)[None, None]
-        )
+        first = model.layers[0](states[0], model.turns(torch.arange(9)), CausalMask(7, 9))
     torch.testing.assert_close(states[1], first, rtol=1e-5, atol=1e-5)
     assert not any(m._forward_hooks for m in model.modules())
 
