@@ -19,6 +19,7 @@ configure_runtime()
 
 from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
 from experiments.text_sbp.config import CONFIGS, TextSbpConfig  # noqa: E402
+from experiments.text_sbp.content import VALIDATION_LOSS  # noqa: E402
 from experiments.text_sbp.run import load_data  # noqa: E402
 from sbp_bayes.base.config import decode  # noqa: E402
 from sbp_bayes.base.stage import Manifest, Workspace  # noqa: E402
@@ -26,8 +27,6 @@ from sbp_bayes.base.store import read_json_lines, write_json  # noqa: E402
 from sbp_bayes.base.workers import side_by_side  # noqa: E402
 from sbp_bayes.corpus import choose_unique, prepare_corpus  # noqa: E402
 from sbp_bayes.pretraining import pretrain  # noqa: E402
-
-VALIDATION_LOSS = "validation_nats_per_token"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +52,8 @@ def run(config: HyperparametersConfig) -> list[dict[str, Any]]:
 
 def _record(settings: TextSbpConfig, corpus: Manifest, peak_lr: float, weight_decay: float) -> dict[str, Any]:
     data, seed = load_data(corpus), settings.seeds[0]
-    optimiser = dataclasses.replace(settings.optimiser, peak_lr=peak_lr, weight_decay=weight_decay)
     stage = pretrain(
-        dataclasses.replace(settings.pretrain(seed), optimiser=optimiser),
+        settings.pretrain(seed, peak_lr=peak_lr, weight_decay=weight_decay),
         choose_unique(data.pool, settings.unique_tokens, seed),
         None,
         data.validation,

@@ -19,7 +19,7 @@ from experiments.runner import WORK, make_experiment, run_command_line, run_fold
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.run import ArmResult, mean_and_half_width, run  # noqa: E402
 from experiments.toy_validation.table import excess  # noqa: E402
-from experiments.toy_validation.worlds import SETTINGS, parameters_of  # noqa: E402
+from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
 from sbp_bayes.base.config import decode, encode, fingerprint  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
@@ -91,20 +91,16 @@ def _line(record: Mapping[str, Any]) -> str:
     )
 
 
-DEFAULT = PhaseConfig(
-    toy=ToyConfig(world="markov_mixture", parameters={}, arms=("baseline", "sbp", "oracle"), seeds=(0, 1, 2))
-)
-_SETTINGS = encode(DEFAULT) | {"worlds": SETTINGS}
-del _SETTINGS["toy"]["parameters"]
+DEFAULT = PhaseConfig(toy=toy_config("markov_mixture", arms=("baseline", "sbp", "oracle"), seeds=(0, 1, 2)))
+_SETTINGS = encode(DEFAULT) | {"toy": open_settings(DEFAULT.toy)}
 experiment = make_experiment("toy_phase_diagram", {"markov_mixture": _SETTINGS}, default="markov_mixture")
 
 
 @experiment.main
 def main(_config: dict[str, Any]) -> dict[str, Any]:
     """Run the grid and keep its cells in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key not in ("seed", "worlds")}
-    toy = settings["toy"] | {"parameters": parameters_of(_config["worlds"], settings["toy"]["world"])}
-    config = decode(PhaseConfig, settings | {"toy": toy})
+    settings = {key: value for key, value in _config.items() if key != "seed"}
+    config = decode(PhaseConfig, settings | {"toy": encode(decode_toy(settings["toy"]))})
     cells = run_grid(config, Workspace(WORK))
     folder = run_folder(experiment)
     if folder is not None:

@@ -22,7 +22,7 @@ from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.data import concept_pairs, make_data  # noqa: E402
 from experiments.toy_validation.run import SeedRun, tune_and_sample  # noqa: E402
 from experiments.toy_validation.samples import measure_synthesizer  # noqa: E402
-from experiments.toy_validation.worlds import SETTINGS, parameters_of  # noqa: E402
+from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
 from sbp_bayes.base.config import decode, encode, fingerprint, require  # noqa: E402
 from sbp_bayes.base.errors import ConfigError  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
@@ -134,18 +134,16 @@ def _next_documents(synthetic: Corpus, doc_length: int, number: int) -> np.ndarr
     return np.flatnonzero(synthetic.lengths == doc_length)[:number]
 
 
-DEFAULT = RoundsConfig(toy=ToyConfig(world="markov_mixture", parameters={}, arms=("baseline", "sbp")))
-_SETTINGS = encode(DEFAULT) | {"worlds": SETTINGS}
-del _SETTINGS["toy"]["parameters"]
+DEFAULT = RoundsConfig(toy=toy_config("markov_mixture", arms=("baseline", "sbp")))
+_SETTINGS = encode(DEFAULT) | {"toy": open_settings(DEFAULT.toy)}
 experiment = make_experiment("toy_rounds", {"markov_mixture": _SETTINGS}, default="markov_mixture")
 
 
 @experiment.main
 def main(_config: dict[str, Any]) -> dict[str, Any]:
     """Run the rounds, print them and keep them in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key not in ("seed", "worlds")}
-    toy = settings["toy"] | {"parameters": parameters_of(_config["worlds"], settings["toy"]["world"])}
-    config = decode(RoundsConfig, settings | {"toy": toy})
+    settings = {key: value for key, value in _config.items() if key != "seed"}
+    config = decode(RoundsConfig, settings | {"toy": encode(decode_toy(settings["toy"]))})
     records = run_rounds(config, Workspace(WORK))
     for number in range(config.num_rounds + 1):
         own = [record for record in records if record["round"] == number]

@@ -1,11 +1,8 @@
-"""What all worlds share: parameters by name, checks of their ranges, Dirichlet draws in log space."""
+"""What all worlds share: parameters by name, and checks of their ranges."""
 
 import inspect
 import math
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from sbp_bayes.base.config import require
 
@@ -50,19 +47,3 @@ def require_seed(seed: int) -> int:
     """Return `seed` if it is an integer; else raise a `ConfigError`."""
     require(isinstance(seed, int) and not isinstance(seed, bool), "seed", seed, "an integer")
     return seed
-
-
-def log_dirichlet(alpha: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw log p for p ~ Dirichlet(alpha) along the last dimension, float64, shape of `alpha`.
-
-    Log space keeps small concentrations from underflowing: a gamma variable of shape α is one of shape
-    α + 1 times U^(1/α) (Marsaglia and Tsang 2000, section 6).
-
-    Args:
-        alpha: concentration of each component, above 0, float64.
-        generator: source of randomness.
-    """
-    alpha = alpha.clamp(min=torch.finfo(torch.float64).tiny)
-    uniform = 1.0 - torch.rand(alpha.shape, dtype=torch.float64, generator=generator)
-    log_gamma = torch._standard_gamma(alpha + 1.0, generator=generator).log() + uniform.log() / alpha
-    return log_gamma.log_softmax(dim=-1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError
@@ -74,21 +75,16 @@ class TextSbpConfig:
         """Unique tokens of the oracle's documents."""
         return round(self.unique_tokens * self.oracle_multiple)
 
-    def pretrain(self, seed: int) -> PretrainConfig:
-        """Settings of the baseline's and the oracle's pretraining."""
+    def pretrain(self, seed: int, **optimiser: Any) -> PretrainConfig:
+        """Settings of the baseline's and the oracle's pretraining, with changes to its `optimiser`."""
         return PretrainConfig(
             model=self.model,
-            optimiser=self.optimiser,
+            optimiser=dataclasses.replace(self.optimiser, **optimiser),
             budget_tokens=round(self.unique_tokens * self.repetitions),
             rows_per_batch=self.rows_per_batch,
             num_validations=self.num_validations,
             seed=seed,
         )
-
-    def tuned_baseline(self, seed: int, weight_decay: float) -> PretrainConfig:
-        """Settings of the baseline's pretraining with another weight decay."""
-        optimiser = dataclasses.replace(self.optimiser, weight_decay=weight_decay)
-        return dataclasses.replace(self.pretrain(seed), optimiser=optimiser)
 
     def algorithm(self, seed: int) -> SbpConfig:
         """Settings of Algorithm 1 for one seed."""
@@ -134,7 +130,7 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         model=PRESETS["demo"],
         unique_tokens=180_000,
         optimiser=OptimiserConfig(peak_lr=1e-2),
-        baseline_weight_decays=(0.5,),  # the best of the sweep in LOG.md
+        baseline_weight_decays=(0.5,),  # the best at this learning rate in LOG.md's sweep
         rows_per_batch=8,
         num_validations=12,
         pairs=PairConfig(alpha=0.4),

@@ -14,7 +14,7 @@ from sbp_bayes.base.workers import side_by_side, usable_cores
 from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, prepare_corpus
 from sbp_bayes.evaluation import Bootstrap, DocumentScores, evaluate
 from sbp_bayes.pipeline import SbpStages, bootstrap
-from sbp_bayes.pretraining import pretrain
+from sbp_bayes.pretraining import best_on_validation, pretrain
 from sbp_bayes.results import ResultRow
 
 ARMS = ("baseline", "sbp", "oracle")
@@ -60,7 +60,7 @@ class SeedRun:
     @property
     def best_baseline(self) -> Manifest:
         """The baseline whose weight decay is best on validation."""
-        return min((self.algorithm.baseline, *self.tuned_baselines), key=best_validation_loss)
+        return best_on_validation((self.algorithm.baseline, *self.tuned_baselines))
 
     def pretraining(self, arm: str, checkpoint: str = "last") -> Manifest:
         """The pretraining of `arm`; the baseline's best checkpoint is that of the best weight decay."""
@@ -182,7 +182,7 @@ def _run_tuned_baselines(
     data = load_data(corpus)
     tuned = [
         pretrain(
-            config.tuned_baseline(seed, weight_decay),
+            config.pretrain(seed, weight_decay=weight_decay),
             choose_unique(data.pool, config.unique_tokens, seed),
             None,
             data.validation,
@@ -201,7 +201,7 @@ def _seed_run(
     """Put a seed's parts together, and score the baselines that its validation has chosen."""
     tried = (parts["algorithm"].baseline, *parts["tuned_baselines"])
     folders = {
-        "best_validation": min(tried, key=best_validation_loss).directory / "best",
+        "best_validation": best_on_validation(tried).directory / "best",
         "last": parts["algorithm"].baseline.directory / "last",
     }
     return SeedRun(
@@ -211,11 +211,6 @@ def _seed_run(
         baseline_scores={name: evaluate(folder, data.test, work) for name, folder in folders.items()},
         **parts,
     )
-
-
-def best_validation_loss(pretraining: Manifest) -> float:
-    """Return a pretraining's lowest validation loss, nats per token."""
-    return float(pretraining.counts["best_validation_nats_per_token"])
 
 
 def _evaluate(pretraining: Manifest, test: Corpus, work: Workspace) -> dict[str, Manifest]:

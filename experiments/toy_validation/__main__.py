@@ -8,28 +8,24 @@ from sbp_bayes.base.runtime import configure_runtime
 configure_runtime()
 
 from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
-from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.run import run  # noqa: E402
 from experiments.toy_validation.table import print_arms, summary  # noqa: E402
-from experiments.toy_validation.worlds import SETTINGS, parameters_of  # noqa: E402
-from sbp_bayes.base.config import decode, encode  # noqa: E402
+from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
 
 if TYPE_CHECKING:
     from sacred.run import Run
 
-DEFAULT = encode(ToyConfig(world="fact_views", parameters={})) | {"worlds": SETTINGS}
-del DEFAULT["parameters"]
-
-experiment = make_experiment("toy_validation", {"fact_views": DEFAULT}, default="fact_views")
+experiment = make_experiment(
+    "toy_validation", {"fact_views": open_settings(toy_config("fact_views"))}, default="fact_views"
+)
 
 
 @experiment.main
 def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
     """Run the arms in one world, print them, and keep their numbers in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key not in ("seed", "worlds")}
-    config = decode(ToyConfig, settings | {"parameters": parameters_of(_config["worlds"], _config["world"])})
+    config = decode_toy({key: value for key, value in _config.items() if key != "seed"})
     results = run(config, Workspace(WORK))
     record = summary(config, results)
     folder = run_folder(experiment)

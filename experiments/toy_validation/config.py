@@ -53,7 +53,7 @@ class ToyConfig:
 
     world: str
     parameters: Mapping[str, Any]
-    documents_per_concept: int = 8
+    documents_per_concept: int
     drawn_concepts: int = 200
     budget_tokens: int = 600_000
     oracle_multiple: float = 20.0
@@ -102,11 +102,12 @@ class ToyConfig:
             hidden_width=3 * self.width,
         )
 
-    def pretrain(self, model: LMConfig, seed: int) -> PretrainConfig:
-        """Settings of the baseline's pretraining."""
+    def pretrain(self, model: LMConfig, seed: int, weight_decay: float | None = None) -> PretrainConfig:
+        """Settings of the baseline's pretraining; `weight_decay` is in place of every arm's."""
+        decay = self.weight_decay if weight_decay is None else weight_decay
         return PretrainConfig(
             model=model,
-            optimiser=OptimiserConfig(peak_lr=self.peak_lr, weight_decay=self.weight_decay),
+            optimiser=OptimiserConfig(peak_lr=self.peak_lr, weight_decay=decay),
             budget_tokens=self.budget_tokens,
             rows_per_batch=self.rows_per_batch,
             num_validations=self.num_validations,

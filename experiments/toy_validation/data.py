@@ -14,7 +14,7 @@ from sbp_bayes.base.seeds import derive_seed, numpy_generator, torch_generator
 from sbp_bayes.concept import ConceptModel, FiniteConceptModel
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
 from sbp_bayes.corpus.tokenizer import SPECIAL_TOKENS
-from sbp_bayes.pairing import PairSet
+from sbp_bayes.synthesizer import IndexPairs
 from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 from toy_worlds import make_world
 
@@ -87,7 +87,7 @@ def corpus_of(documents_NT: Tensor, name: str, tokenizer: Tokenizer) -> Corpus:
     return Corpus.from_tokens(records, tokens, vocab_size=tokenizer.vocab_size)
 
 
-def concept_pairs(corpus: Corpus, concepts: np.ndarray, per_document: int, seed: int) -> PairSet:
+def concept_pairs(corpus: Corpus, concepts: np.ndarray, per_document: int, seed: int) -> IndexPairs:
     """Pair each document with up to `per_document` others of its concept, drawn at random, as (d1, d2)."""
     generator = numpy_generator(seed, "pairs")
     members = {c: np.flatnonzero(concepts == c) for c in np.unique(concepts)}
@@ -97,32 +97,12 @@ def concept_pairs(corpus: Corpus, concepts: np.ndarray, per_document: int, seed:
         chosen = generator.permutation(others)[:per_document]
         first += [index] * len(chosen)
         second += chosen.tolist()
-    return pair_set(corpus, np.array(first), np.array(second))
+    return IndexPairs(np.array(first), np.array(second), corpus.fingerprint)
 
 
-def random_pairs(corpus: Corpus, like: PairSet, seed: int) -> PairSet:
-    """Give each d1 of `like` as many d2, drawn from all documents: pairs without a common concept."""
-    drawn = numpy_generator(seed, "random pairs").integers(0, len(corpus) - 1, len(like))
-    return pair_set(corpus, like.first, drawn + (drawn >= like.first))
-
-
-def pair_set(corpus: Corpus, first: np.ndarray, second: np.ndarray) -> PairSet:
-    """Return the record of pairs that are known, not found: their similarity is 1 by definition."""
-    none = np.zeros(0, np.float32)
-    return PairSet(
-        first=first.astype(np.int64),
-        second=second.astype(np.int64),
-        similarity=np.ones(len(first), np.float32),
-        corpus_fingerprint=corpus.fingerprint,
-        counts={"kept": len(first)},
-        neighbour_similarities=none,
-        random_similarities=none,
-    )
-
-
-def consecutive_pairs(corpus: Corpus) -> PairSet:
+def consecutive_pairs(corpus: Corpus) -> IndexPairs:
     """Pair documents 2i and 2i + 1, which have one concept, in this order."""
-    return pair_set(corpus, np.arange(0, len(corpus), 2), np.arange(1, len(corpus), 2))
+    return IndexPairs(np.arange(0, len(corpus), 2), np.arange(1, len(corpus), 2), corpus.fingerprint)
 
 
 @functools.cache

@@ -23,7 +23,6 @@ from experiments.toy_validation.data import (
     concept_pairs,
     consecutive_pairs,
     make_data,
-    random_pairs,
     world_tokens,
 )
 from experiments.toy_validation.samples import (
@@ -33,14 +32,15 @@ from experiments.toy_validation.samples import (
     posterior_samples,
     untrained_model,
 )
+from sbp_bayes.base.records import Pairs
+from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.base.workers import side_by_side
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import DocumentScores, evaluate
-from sbp_bayes.pairing import PairSet
-from sbp_bayes.pretraining import PretrainConfig, pretrain, synthetic_tokens_needed
+from sbp_bayes.pretraining import PretrainConfig, best_on_validation, pretrain, synthetic_tokens_needed
 from sbp_bayes.synthesis import CORPUS, ScreenConfig, SynthesisConfig, synthesize
-from sbp_bayes.synthesizer import tune
+from sbp_bayes.synthesizer import random_pairs, tune
 
 UNSCREENED = ScreenConfig(reasons=("empty",))
 """A world's documents are short and come again: every sample counts, as P(d2 | d1) has it."""
@@ -143,12 +143,15 @@ class SeedRun:
 def run(config: ToyConfig, work: Workspace, num_workers: int | None = None) -> list[ArmResult]:
     """Run all arms of all seeds, side by side; finished stages in `work` are taken as they are.
 
+    Where P(d2 | d1) has no closed form the arm of exact samples is left out.
+
     Raises:
         ConfigError: an unknown world, or a parameter out of its range.
     """
-    make_data(config, config.seeds[0])  # refuses bad parameters before any worker starts
-    alone: list[Arm] = [arm for arm in config.arms if arm in _ALONE]
-    joined: list[Arm] = [arm for arm in config.arms if arm not in _ALONE]
+    world = make_data(config, config.seeds[0]).world  # refuses bad parameters before any worker starts
+    arms = [arm for arm in config.arms if arm != "exact_posterior" or has_closed_form(world)]
+    alone: list[Arm] = [arm for arm in arms if arm in _ALONE]
+    joined: list[Arm] = [arm for arm in arms if arm not in _ALONE]
     first = side_by_side(_calls(config, work, alone), num_workers)  # the others start from the baseline
     return first + side_by_side(_calls(config, work, joined), num_workers)
 
@@ -177,10 +180,9 @@ def _tuned_baseline(run: SeedRun) -> ArmResult:
     """The baseline's own weight decay is tried too, so tuning can only help on validation."""
     tried = [run.baseline()]
     for weight_decay in run.config.weight_decays:
-        optimiser = dataclasses.replace(run.pretraining.optimiser, weight_decay=weight_decay)
-        config = dataclasses.replace(run.pretraining, optimiser=optimiser)
+        config = run.config.pretrain(run.pretraining.model, run.seed, weight_decay=weight_decay)
         tried.append(run.pretrain(config, run.data.unique, None, f"baseline, decay {weight_decay:g}"))
-    best = min(tried, key=lambda stage: stage.counts["best_validation_nats_per_token"])
+    best = best_on_validation(tried)
     return run.result("tuned_baseline", best, [stage for stage in tried if stage is not best])
 
 
@@ -189,7 +191,7 @@ def _oracle(run: SeedRun) -> ArmResult:
 
 
 def tune_and_sample(
-    run: SeedRun, start: Manifest, documents: Corpus, pairs: PairSet
+    run: SeedRun, start: Manifest, documents: Corpus, pairs: Pairs
 ) -> tuple[Manifest, Manifest]:
     """Tune a synthesizer from the best checkpoint of `start` on pairs of `documents`, and sample from it."""
     data, doc_length = run.data, run.data.world.doc_length
@@ -217,9 +219,9 @@ def tune_and_sample(
 
 def _tuned(arm: Arm, run: SeedRun) -> ArmResult:
     data, seed = run.data, run.seed
-    pairs = concept_pairs(data.unique, data.unique_concepts, run.config.pairs_per_document, seed)
+    pairs: Pairs = concept_pairs(data.unique, data.unique_concepts, run.config.pairs_per_document, seed)
     if arm == "random_pairs":
-        pairs = random_pairs(data.unique, pairs, seed)
+        pairs = random_pairs(pairs, torch_generator(seed, "random pairs"), data.unique_concepts)
     if arm == "from_scratch":
         start, before = untrained_model(run.pretraining, run.work), []
     else:

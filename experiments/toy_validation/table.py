@@ -18,14 +18,17 @@ def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
     For every arm and checkpoint: `mean` above Bayes in nats a token (above 0 where Bayes isn't known), its
     95% Student interval over seeds, and `gain`, the same of the paired difference to the baseline.
     """
+    trained = {result.arm for result in results}
     by_arm: dict[str, list[ArmResult]] = {
-        arm: sorted((r for r in results if r.arm == arm), key=lambda r: r.seed) for arm in config.arms
+        arm: sorted((r for r in results if r.arm == arm), key=lambda r: r.seed)
+        for arm in config.arms
+        if arm in trained
     }
     return {
         "schema_version": SCHEMA_VERSION,
         "config": encode(config),
         "config_fingerprint": fingerprint(encode(config)),
-        "arms": [_arm(by_arm, arm) for arm in config.arms],
+        "arms": [_arm(by_arm, arm) for arm in by_arm],
         "results": [encode(result) for result in results],
     }
 

@@ -1,31 +1,85 @@
-"""What the experiment sets for each world, so that the oracle comes close to Bayes within minutes."""
+"""What the experiments set for each world, so that the oracle comes close to Bayes within minutes."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.toy_validation.config import ToyConfig
+from sbp_bayes.base.config import decode, encode
 from sbp_bayes.base.errors import ConfigError
 
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "uniform": {"num_concepts": 100, "vocab_size": 5, "doc_length": 16},
-    "dirichlet_unigram": {"vocab_size": 16, "doc_length": 24},
-    "dirichlet_markov": {"vocab_size": 6, "doc_length": 32},
-    "unigram_mixture": {"num_concepts": 40, "vocab_size": 32, "doc_length": 12},
-    "markov_mixture": {"num_concepts": 20, "vocab_size": 16, "doc_length": 16},
-    "hmm_mixture": {"num_concepts": 10, "doc_length": 24},
-    "mess3_mixture": {"num_concepts": 10, "doc_length": 24},
-    "fact_views": {"num_concepts": 100, "num_slots": 12, "num_values": 12, "num_stated": 6, "noise": 0.02},
-    "style_and_topic": {"num_concepts": 20, "doc_length": 12},
-    "topic_tree": {"doc_length": 24},
+WORLDS: Mapping[str, Mapping[str, Any]] = {
+    "uniform": {
+        "documents_per_concept": 18,
+        "parameters": {"num_concepts": 100, "vocab_size": 5, "doc_length": 16},
+    },
+    "dirichlet_unigram": {
+        "documents_per_concept": 6,
+        "parameters": {"vocab_size": 16, "doc_length": 24},
+    },
+    "dirichlet_markov": {
+        "documents_per_concept": 3,
+        "parameters": {"vocab_size": 3, "doc_length": 48},
+    },
+    "unigram_mixture": {
+        "documents_per_concept": 58,
+        "parameters": {"num_concepts": 40, "vocab_size": 32, "doc_length": 12},
+    },
+    "markov_mixture": {
+        "documents_per_concept": 40,
+        "parameters": {"num_concepts": 8, "vocab_size": 6, "doc_length": 16},
+    },
+    "hmm_mixture": {
+        "documents_per_concept": 40,
+        "parameters": {"num_concepts": 10, "doc_length": 24},
+    },
+    "mess3_mixture": {
+        "documents_per_concept": 40,
+        "parameters": {"num_concepts": 10, "doc_length": 24},
+    },
+    "fact_views": {
+        "documents_per_concept": 60,
+        "parameters": {"num_concepts": 30, "num_slots": 6, "num_values": 6, "num_stated": 4, "noise": 0.02},
+    },
+    "style_and_topic": {
+        "documents_per_concept": 115,
+        "parameters": {"num_concepts": 20, "doc_length": 12},
+    },
+    "topic_tree": {
+        "documents_per_concept": 6,
+        "parameters": {"doc_length": 24},
+    },
 }
-"""World → its parameters; the rest are the world's own defaults."""
+"""World → its fields of `ToyConfig`; parameters that are not named are the world's own defaults."""
 
 
-def parameters_of(worlds: Mapping[str, Any], world: str) -> dict[str, Any]:
-    """Return the settings of `world` out of `worlds`.
+def toy_config(world: str, **changes: Any) -> ToyConfig:
+    """Return the settings for a world, with changes to other fields of `ToyConfig`.
 
     Raises:
         ConfigError: there is no such world.
     """
+    return ToyConfig(world=world, **_of_world(WORLDS, world), **changes)
+
+
+def open_settings(config: ToyConfig) -> dict[str, Any]:
+    """Return settings for Sacred in which `world` alone chooses among `worlds`, which can be changed too."""
+    settings = encode(config) | {"worlds": {world: dict(fields) for world, fields in WORLDS.items()}}
+    for field in _of_world(WORLDS, config.world):
+        del settings[field]
+    return settings
+
+
+def decode_toy(settings: Mapping[str, Any]) -> ToyConfig:
+    """Return the configuration that settings of the form of `open_settings` stand for.
+
+    Raises:
+        ConfigError: no such world, an unknown key, or a value out of its range.
+    """
+    common = {key: value for key, value in settings.items() if key != "worlds"}
+    return decode(ToyConfig, common | _of_world(settings["worlds"], settings["world"]))
+
+
+def _of_world(worlds: Mapping[str, Any], world: str) -> dict[str, Any]:
     if world not in worlds:
         raise ConfigError(f"world = {world!r}: expected one of {', '.join(sorted(worlds))}")
     return dict(worlds[world])

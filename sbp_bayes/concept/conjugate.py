@@ -45,7 +45,7 @@ class _DirichletRows:
 
     def sample_concept(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw c ~ P(c), float64 (n, *concept_shape)."""
-        rows = sample_dirichlet(self.alpha_RV.expand(n, -1, -1), generator)
+        rows = log_dirichlet(self.alpha_RV.expand(n, -1, -1), generator).exp()
         return rows.reshape(n, *self.concept_shape)
 
     def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
@@ -152,7 +152,7 @@ class _DirichletRows:
     def sample_posterior(self, d1: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Draw c ~ P(c | d1), float64 (N, n, *concept_shape)."""
         alpha_NRV = self.posterior_alpha(d1)
-        rows = sample_dirichlet(alpha_NRV[:, None].expand(-1, n, -1, -1), generator)
+        rows = log_dirichlet(alpha_NRV[:, None].expand(-1, n, -1, -1), generator).exp()
         return rows.reshape(len(d1), n, *self.concept_shape)
 
     def _concept_rows(self, c: Tensor) -> Tensor:
@@ -241,17 +241,21 @@ class DirichletMarkov(_DirichletRows):
         return torch.zeros(num_documents, dtype=torch.int64) if previous is None else previous + 1
 
 
-def sample_dirichlet(alpha: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw from Dirichlet(alpha[..., :]) along the last dimension, float64, of the shape of `alpha`.
+def log_dirichlet(alpha: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw log p for p ~ Dirichlet(alpha) along the last dimension, float64, of the shape of `alpha`.
 
-    Gamma variables in log space, log G(α) = log G(α + 1) + log(U) / α: concentrations far below 1, whose
-    gamma variables would all underflow to 0, come out right.
+    Log space keeps small concentrations from underflowing.
+
+    Args:
+        alpha: concentration of each component, above 0; 0 counts as the smallest positive number.
+        generator: source of randomness.
     """
-    return _log_gamma_draw(alpha, generator).softmax(dim=-1)
+    return _log_gamma_draw(alpha, generator).log_softmax(dim=-1)
 
 
 def _log_gamma_draw(alpha: Tensor, generator: torch.Generator) -> Tensor:
-    alpha = alpha.double()
+    """Draw log G(α) = log G(α + 1) + log(U) / α (Marsaglia and Tsang 2000, section 6)."""
+    alpha = alpha.double().clamp(min=torch.finfo(torch.float64).tiny)
     log_uniform = torch.rand(alpha.shape, dtype=torch.float64, generator=generator).neg().log1p()
     return torch._standard_gamma(alpha + 1, generator=generator).log() + log_uniform / alpha
 

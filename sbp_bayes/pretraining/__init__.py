@@ -2,11 +2,17 @@
 
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture
-from sbp_bayes.pretraining.pretrain import PretrainConfig, pretrain, synthetic_tokens_needed
+from sbp_bayes.pretraining.pretrain import (
+    PretrainConfig,
+    best_on_validation,
+    pretrain,
+    synthetic_tokens_needed,
+)
 
 __all__ = [
     "Mixture",
     "PretrainConfig",
+    "best_on_validation",
     "pretrain",
     "steps_of_budget",
     "synthetic_tokens_needed",

@@ -1,7 +1,7 @@
 """The stage that pretrains a model; baseline, SBP and oracle are this function with one value changed."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,11 @@ def pretrain(
         )
 
     return run_stage(plan, directory, work)
+
+
+def best_on_validation(pretrainings: Iterable[Manifest]) -> Manifest:
+    """Return the pretraining whose lowest validation loss is the lowest; the first of equals."""
+    return min(pretrainings, key=lambda stage: stage.counts["best_validation_nats_per_token"])
 
 
 def synthetic_tokens_needed(config: PretrainConfig) -> int:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
@@ -19,7 +20,7 @@ from concept_models import (
 
 from sbp_bayes.base.errors import ConceptError, ConfigError
 from sbp_bayes.concept import PAD, DirichletCategorical, DirichletMarkov, pad_documents, prefixes
-from sbp_bayes.concept.conjugate import sample_dirichlet
+from sbp_bayes.concept.conjugate import log_dirichlet
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 both = pytest.mark.parametrize("build", [categorical, markov])
@@ -224,20 +225,23 @@ def test_posterior_concepts_have_the_dirichlet_moments(build):
     assert ((drawn.mean(0) - mean).abs() < 5 * error).all()
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.8, 30.0])
-def test_dirichlet_variables_are_beta_at_their_margin(alpha):
-    """Kolmogorov–Smirnov, 5,000 draws; at 0.05, of log(p / (1 − p)), where p itself rounds to 0 and 1."""
-    drawn = sample_dirichlet(torch.tensor([alpha, 2 * alpha]).expand(5000, 2), generator(9))[:, 0]
-    drawn = drawn[(drawn > 1e-300) & (drawn < 1)] if alpha < 0.1 else drawn
-    beta = scipy.stats.beta(alpha, 2 * alpha)
-    low, high = beta.cdf(1e-300), beta.cdf(1 - 2**-54)
-    uniform = (beta.cdf(drawn.numpy()) - low) / (high - low) if alpha < 0.1 else beta.cdf(drawn.numpy())
-    assert scipy.stats.kstest(uniform, "uniform").pvalue > FALSE_ALARM
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 3.0, 30.0])
+def test_dirichlet_draws_have_beta_marginals(alpha: float) -> None:
+    """n = 5,000 draws of three components: p of one is of Beta(α, 2α), Kolmogorov–Smirnov.
+
+    Above ½ by the other two's share, of Beta(2α, α), which float64 still tells from 0.
+    """
+    log_p = log_dirichlet(torch.full((5000, 3), alpha, dtype=torch.float64), generator(8))
+    assert log_p.isfinite().all()
+    torch.testing.assert_close(log_p.exp().sum(dim=1), torch.ones(5000, dtype=torch.float64))
+    p, rest = log_p[:, 1].exp().numpy(), log_p[:, [0, 2]].exp().sum(dim=1).numpy()
+    low, high = scipy.stats.beta(alpha, 2 * alpha).cdf(p), scipy.stats.beta(2 * alpha, alpha).sf(rest)
+    assert scipy.stats.kstest(np.where(p < 0.5, low, high), "uniform").pvalue > FALSE_ALARM
 
 
 def test_tiny_concentrations_choose_one_token():
     """At 10^-4 nearly all mass is on one token, each of the three in its share: Pearson, n = 5,000."""
-    drawn = sample_dirichlet(torch.tensor([1e-4, 2e-4, 1e-4]).expand(5000, 3), generator(10))
+    drawn = log_dirichlet(torch.tensor([1e-4, 2e-4, 1e-4]).expand(5000, 3), generator(10)).exp()
     assert torch.isfinite(drawn).all()
     assert goodness_of_fit(drawn.argmax(dim=1), torch.tensor([0.25, 0.5, 0.25])) > FALSE_ALARM
 

@@ -12,12 +12,12 @@ from experiments.toy_validation.data import (
     concept_pairs,
     consecutive_pairs,
     make_data,
-    random_pairs,
     world_tokens,
 )
 from experiments.toy_validation.run import run
 from experiments.toy_validation.table import summary
-from experiments.toy_validation.worlds import SETTINGS
+from experiments.toy_validation.worlds import WORLDS as SETTINGS
+from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.stage import Workspace
 from toy_worlds import WORLDS
@@ -42,12 +42,10 @@ TINY = ToyConfig(
 
 def test_every_world_has_settings_that_make_it() -> None:
     assert set(SETTINGS) == set(WORLDS)
-    for world, parameters in SETTINGS.items():
-        config = dataclasses.replace(
-            TINY, world=world, parameters=parameters, drawn_concepts=4, num_test=5, num_validation=3
-        )
+    for world in SETTINGS:
+        config = toy_config(world, oracle_multiple=3.0, drawn_concepts=4, num_test=5, num_validation=3)
         data = make_data(config, seed=1)
-        assert len(data.unique) == 4 * len(np.unique(data.unique_concepts))
+        assert len(data.unique) == config.documents_per_concept * len(np.unique(data.unique_concepts))
         assert len(data.oracle) == 3 * len(data.unique)
         assert world_tokens(data.test).shape == (5, data.world.doc_length)
 
@@ -69,17 +67,23 @@ def test_text_and_tokens_say_the_same() -> None:
         assert data.unique.texts[index].split() == [str(t) for t in world_tokens(data.unique)[index].tolist()]
 
 
-def test_pairs_share_a_concept_and_random_pairs_do_not_care() -> None:
+def test_settings_are_those_of_the_world_that_is_named() -> None:
+    settings = open_settings(toy_config("fact_views"))
+    assert decode_toy(settings) == toy_config("fact_views")
+    assert decode_toy(settings | {"world": "uniform", "width": 32}) == toy_config("uniform", width=32)
+    settings["worlds"]["uniform"]["documents_per_concept"] = 3
+    assert decode_toy(settings | {"world": "uniform"}).documents_per_concept == 3
+    assert toy_config("uniform").documents_per_concept == 18
+    with pytest.raises(ConfigError, match=r"world = 'nowhere': expected one of dirichlet_markov, "):
+        decode_toy(settings | {"world": "nowhere"})
+
+
+def test_pairs_share_a_concept() -> None:
     data = make_data(TINY, 0)
     pairs = concept_pairs(data.unique, data.unique_concepts, 2, seed=0)
-    assert len(pairs) == 2 * len(data.unique)
+    assert len(pairs.first) == 2 * len(data.unique)
     assert (data.unique_concepts[pairs.first] == data.unique_concepts[pairs.second]).all()
     assert (pairs.first != pairs.second).all()
-    drawn = random_pairs(data.unique, pairs, seed=0)
-    assert drawn.first.tolist() == pairs.first.tolist()
-    assert (drawn.first != drawn.second).all()
-    same = np.mean(data.unique_concepts[drawn.first] == data.unique_concepts[drawn.second])
-    assert same < 0.5
     held_out = consecutive_pairs(data.paired)
     assert held_out.first.tolist() == list(range(0, 40, 2))
     assert held_out.second.tolist() == list(range(1, 40, 2))

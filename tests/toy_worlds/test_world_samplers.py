@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 import scipy.stats
 import torch
 from small_worlds import CLOSED_FORM, FINITE, every_document, fit, fit_counts, possible, small_world
 
 from toy_worlds import WORLDS, make_world
-from toy_worlds.world import log_dirichlet
 
 FALSE_ALARM = 2e-5
 NUM_DRAWS = 20_000
@@ -124,20 +122,6 @@ def test_documents_of_the_tree_follow_their_concept() -> None:
     d = every_document(world)
     log_prob = world.log_prob_given(d, c.expand(len(d), -1, -1))
     assert fit(drawn, 3, log_prob) > FALSE_ALARM
-
-
-@pytest.mark.parametrize("alpha", [0.01, 0.5, 3.0])
-def test_dirichlet_draws_have_beta_marginals(alpha: float) -> None:
-    """n = 5,000 draws of three components: p of one is of Beta(α, 2α), Kolmogorov–Smirnov.
-
-    Above ½ by the other two's share, of Beta(2α, α), which float64 still tells from 0.
-    """
-    log_p = log_dirichlet(torch.full((5000, 3), alpha, dtype=torch.float64), generator(8))
-    assert log_p.isfinite().all()
-    torch.testing.assert_close(log_p.exp().sum(dim=1), torch.ones(5000, dtype=torch.float64))
-    p, rest = log_p[:, 1].exp().numpy(), log_p[:, [0, 2]].exp().sum(dim=1).numpy()
-    low, high = scipy.stats.beta(alpha, 2 * alpha).cdf(p), scipy.stats.beta(2 * alpha, alpha).sf(rest)
-    assert scipy.stats.kstest(np.where(p < 0.5, low, high), "uniform").pvalue > FALSE_ALARM
 
 
 def test_parameters_are_drawn_from_their_priors() -> None:

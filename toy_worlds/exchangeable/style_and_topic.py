@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sbp_bayes.base.seeds import torch_generator
+from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.finite import FiniteConceptModel
 from toy_worlds.tables import sum_rows, take_rows
-from toy_worlds.world import Parameters, log_dirichlet, require_count, require_number, require_seed
+from toy_worlds.world import Parameters, require_count, require_number, require_seed
 
 
 class StyleAndTopic(Parameters, FiniteConceptModel):

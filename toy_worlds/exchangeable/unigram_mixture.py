@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from sbp_bayes.base.seeds import torch_generator
+from sbp_bayes.concept.conjugate import log_dirichlet
 from toy_worlds.tables import TableWorld
-from toy_worlds.world import log_dirichlet, require_count, require_number, require_seed
+from toy_worlds.world import require_count, require_number, require_seed
 
 
 class UnigramMixture(TableWorld):

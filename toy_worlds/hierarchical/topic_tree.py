@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sbp_bayes.base.errors import ConceptError
 from sbp_bayes.base.seeds import torch_generator
+from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.documents import PAD, check_documents
-from toy_worlds.world import Parameters, log_dirichlet, require_count, require_number, require_seed
+from toy_worlds.world import Parameters, require_count, require_number, require_seed
 
 
 class TopicTree(Parameters):

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.seeds import torch_generator
+from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.documents import PAD
 from toy_worlds.tables import TableWorld
-from toy_worlds.world import log_dirichlet, require_count, require_number, require_seed
+from toy_worlds.world import require_count, require_number, require_seed
 
 DRAWN_BYTES = 16 * 2**20
 """Of the transition matrices that are drawn at once: bounds the memory of building a world."""
