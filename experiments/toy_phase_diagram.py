@@ -1,6 +1,6 @@
 """Where SBP helps: number of concepts × documents per concept, in one world.
 
-`python -m experiments.toy_phase_diagram with world=markov_mixture` trains the baseline, SBP and the oracle in
+`python -m experiments.toy_phase_diagram with toy.world=fact_views` trains the baseline, SBP and the oracle in
 every cell of the grid and tables what SBP gains beside what is known of the world before any training.
 """
 
@@ -38,7 +38,7 @@ class PhaseConfig:
 
     toy: ToyConfig
     num_concepts: tuple[int, ...] = (5, 10, 20, 40, 80)
-    documents_per_concept: tuple[int, ...] = (2, 4, 8, 16)
+    documents_per_concept: tuple[int, ...] = (6, 18, 54, 162)
 
 
 def run_grid(config: PhaseConfig, work: Workspace, num_workers: int | None = None) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def _line(record: Mapping[str, Any]) -> str:
 
 DEFAULT = PhaseConfig(toy=toy_config("markov_mixture", arms=("baseline", "sbp", "oracle"), seeds=(0, 1, 2)))
 _SETTINGS = encode(DEFAULT) | {"toy": open_settings(DEFAULT.toy)}
-experiment = make_experiment("toy_phase_diagram", {"markov_mixture": _SETTINGS}, default="markov_mixture")
+experiment = make_experiment("toy_phase_diagram", {"fact_views": _SETTINGS}, default="fact_views")
 
 
 @experiment.main

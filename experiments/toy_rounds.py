@@ -1,6 +1,6 @@
 """Several rounds of bootstrapping: does the distribution of concepts drift when synthetic text breeds more?
 
-`python -m experiments.toy_rounds with toy.world=markov_mixture`. Round r tunes a synthesizer from the model
+`python -m experiments.toy_rounds with toy.world=fact_views`. Round r tunes a synthesizer from the model
 of round r − 1 on pairs of the documents so far (D_unique, and as many samples of the round before, each
 about its seed document's concept), samples from it with d1 uniform over those documents, and pretrains anew.
 """
@@ -134,9 +134,9 @@ def _next_documents(synthetic: Corpus, doc_length: int, number: int) -> np.ndarr
     return np.flatnonzero(synthetic.lengths == doc_length)[:number]
 
 
-DEFAULT = RoundsConfig(toy=toy_config("markov_mixture", arms=("baseline", "sbp")))
+DEFAULT = RoundsConfig(toy=toy_config("fact_views", arms=("baseline", "sbp")))
 _SETTINGS = encode(DEFAULT) | {"toy": open_settings(DEFAULT.toy)}
-experiment = make_experiment("toy_rounds", {"markov_mixture": _SETTINGS}, default="markov_mixture")
+experiment = make_experiment("toy_rounds", {"fact_views": _SETTINGS}, default="fact_views")
 
 
 @experiment.main

@@ -55,10 +55,10 @@ class ToyConfig:
     parameters: Mapping[str, Any]
     documents_per_concept: int
     drawn_concepts: int = 200
-    budget_tokens: int = 600_000
+    budget_tokens: int = 400_000
     oracle_multiple: float = 20.0
     synthetic_share: float = 0.5
-    pairs_per_document: int = 4
+    pairs_per_document: int = 16
     num_test: int = 2000
     num_validation: int = 500
     width: int = 64
@@ -68,7 +68,7 @@ class ToyConfig:
     peak_lr: float = 1e-2
     weight_decay: float = 0.1
     weight_decays: tuple[float, ...] = (1.0, 4.0)
-    tune_lr: float = 2e-3
+    tune_lr: float = 5e-3
     tune_epochs: float = 2.0
     rows_per_batch: int = 8
     num_validations: int = 10

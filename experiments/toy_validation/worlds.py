@@ -9,19 +9,19 @@ from sbp_bayes.base.errors import ConfigError
 
 WORLDS: Mapping[str, Mapping[str, Any]] = {
     "uniform": {
-        "documents_per_concept": 18,
+        "documents_per_concept": 12,
         "parameters": {"num_concepts": 100, "vocab_size": 5, "doc_length": 16},
     },
     "dirichlet_unigram": {
-        "documents_per_concept": 6,
+        "documents_per_concept": 4,
         "parameters": {"vocab_size": 16, "doc_length": 24},
     },
     "dirichlet_markov": {
-        "documents_per_concept": 3,
+        "documents_per_concept": 2,
         "parameters": {"vocab_size": 3, "doc_length": 48},
     },
     "unigram_mixture": {
-        "documents_per_concept": 58,
+        "documents_per_concept": 40,
         "parameters": {"num_concepts": 40, "vocab_size": 32, "doc_length": 12},
     },
     "markov_mixture": {
@@ -41,11 +41,11 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
         "parameters": {"num_concepts": 30, "num_slots": 6, "num_values": 6, "num_stated": 4, "noise": 0.02},
     },
     "style_and_topic": {
-        "documents_per_concept": 115,
+        "documents_per_concept": 60,
         "parameters": {"num_concepts": 20, "doc_length": 12},
     },
     "topic_tree": {
-        "documents_per_concept": 6,
+        "documents_per_concept": 4,
         "parameters": {"doc_length": 24},
     },
 }
