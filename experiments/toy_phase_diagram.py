@@ -91,7 +91,7 @@ def _line(record: Mapping[str, Any]) -> str:
     )
 
 
-DEFAULT = PhaseConfig(toy=toy_config("markov_mixture", arms=("baseline", "sbp", "oracle"), seeds=(0, 1, 2)))
+DEFAULT = PhaseConfig(toy=toy_config("fact_views", arms=("baseline", "sbp", "oracle"), seeds=(0, 1, 2)))
 _SETTINGS = encode(DEFAULT) | {"toy": open_settings(DEFAULT.toy)}
 experiment = make_experiment("toy_phase_diagram", {"fact_views": _SETTINGS}, default="fact_views")
 
