@@ -17,6 +17,7 @@ import numpy as np  # noqa: E402
 
 from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
+from experiments.toy_validation.data import repetitions  # noqa: E402
 from experiments.toy_validation.run import ArmResult, mean_and_half_width, run  # noqa: E402
 from experiments.toy_validation.table import excess  # noqa: E402
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
@@ -74,6 +75,7 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
         "num_concepts": toy.parameters["num_concepts"],
         "documents_per_concept": toy.documents_per_concept,
         "unique_documents": toy.parameters["num_concepts"] * toy.documents_per_concept,
+        "repetitions": repetitions(toy),
         "information": float(np.mean([m["marginal"] - m["floor"] for m in measures])),
         "baseline": float(losses["baseline"].mean()),
         "gain": gain,

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.toy_validation.config import ToyConfig
+from experiments.toy_validation.data import repetitions
+from sbp_bayes.base.config import decode
 from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.store import read_json, write_json
 from sbp_bayes.runs import Run, list_runs
@@ -59,6 +62,10 @@ class Evidence:
         if not self.is_measured(world):
             return float("nan")
         return float(np.mean(self.measure(world, "marginal") - self.measure(world, "floor")))
+
+    def repetitions(self, world: str) -> float:
+        """Return how often the budget repeats D_unique in this world."""
+        return repetitions(decode(ToyConfig, self.validations[world]["config"]))
 
 
 def collect(runs: Path) -> Evidence:

@@ -72,6 +72,13 @@ def make_data(config: ToyConfig, seed: int) -> ToyData:
     )
 
 
+def repetitions(config: ToyConfig) -> float:
+    """Return how often the budget repeats D_unique: their tokens' ratio, EOS included."""
+    world = make_world(config.world, **config.parameters)
+    num_groups = world.num_concepts if isinstance(world, FiniteConceptModel) else config.drawn_concepts
+    return config.budget_tokens / (num_groups * config.documents_per_concept * (world.doc_length + 1))
+
+
 def world_tokens(corpus: Corpus) -> Tensor:
     """Return a corpus of documents of one length as the world's tokens, int64 (N, doc_length)."""
     return torch.from_numpy(corpus.tokens.astype(np.int64).reshape(len(corpus), -1)) - NUM_SPECIAL

@@ -9,7 +9,10 @@ import pytest
 
 from experiments.claims.__main__ import main
 from experiments.claims.evidence import Evidence, collect
-from experiments.claims.judge import judge, leave_one_out_r2
+from experiments.claims.judge import judge
+from experiments.claims.predictor import features, leave_one_out_r2, transferred_r2
+from experiments.toy_validation.worlds import toy_config
+from sbp_bayes.base.config import encode
 
 SEEDS = (0, 1, 2, 3, 4)
 JITTER = np.array([-2, -1, 0, 1, 2]) * 1e-3
@@ -43,7 +46,8 @@ def measures(floor: float, loss: float, marginal: float, carried: float) -> dict
 
 def record(world: str, arms: list[dict[str, Any]]) -> dict[str, Any]:
     names = list(dict.fromkeys(result["arm"] for result in arms))
-    return {"config": {"world": world, "arms": names}, "config_fingerprint": "f", "results": arms}
+    config = encode(toy_config(world, arms=tuple(names)))
+    return {"config": config, "config_fingerprint": "f", "results": arms}
 
 
 def evidence(**changes: Any) -> Evidence:
@@ -55,13 +59,13 @@ def evidence(**changes: Any) -> Evidence:
         *results("sbp", changes.get("sbp", 0.3), changes.get("measures", measures(1.0, 1.1, 1.4, 0.88))),
     ]
     poor = [*results("baseline", 0.2), *results("sbp", 0.19, measures(1.0, 1.01, 1.02, 0.5))]
+    other = [*results("baseline", 0.2), *results("sbp", 0.18, measures(1.0, 1.01, 1.02, 0.5))]
     uniform = [*results("baseline", 0.0), *results("sbp", changes.get("uniform", 0.0))]
     cells = [
         {
-            "world": "rich",
-            "information": float(i),
-            "documents_per_concept": 2**i,
-            "num_concepts": 10,
+            "world": "fact_views",
+            "information": 0.1 * i,
+            "repetitions": 2.0**i,
             "gain": 0.1 * i - 0.15,
             "gain_half_width": 0.01,
         }
@@ -80,12 +84,13 @@ def evidence(**changes: Any) -> Evidence:
     ]
     return Evidence(
         validations={
-            "rich": record("rich", rich),
-            "poor": record("poor", poor),
+            "fact_views": record("fact_views", rich),
+            "mess3_mixture": record("mess3_mixture", poor),
+            "hmm_mixture": record("hmm_mixture", other),
             "uniform": record("uniform", uniform),
         },
         phase_diagram={"cells": cells},
-        rounds={"records": rounds, "config": {"num_rounds": 3, "toy": {"world": "rich"}}},
+        rounds={"records": rounds, "config": {"num_rounds": 3, "toy": {"world": "fact_views"}}},
         sources=[],
     )
 
@@ -97,9 +102,9 @@ def verdicts(**changes: Any) -> dict[str, str]:
 def test_planted_truths_are_supported() -> None:
     found = verdicts()
     assert set(found) == {
-        "a1", "a2", "b1", "b2", "c", "d1", "d2", "d3", "d4", "e", "f", "g1", "g2", "g3", "h",
+        "a1", "a2", "b1", "b2", "c", "d1", "d2", "d3", "d4", "e", "f1", "f2", "g1", "g2", "g3", "h",
     }  # fmt: skip
-    assert {name for name, verdict in found.items() if verdict != "supported"} == {"g3"}
+    assert {name for name, verdict in found.items() if verdict != "supported"} == {"f2", "g3"}
 
 
 def test_planted_falsehoods_are_refuted() -> None:
@@ -119,16 +124,25 @@ def test_what_seeds_cannot_tell_is_undecided() -> None:
 
 def test_leave_one_out_by_leaving_one_out() -> None:
     generator = np.random.default_rng(0)
-    features, noise = generator.normal(size=(12, 2)), generator.normal(size=12)
-    targets = features @ [1.0, -2.0] + 0.5 * noise
+    design, noise = generator.normal(size=(12, 3)), generator.normal(size=12)
+    targets = design @ [0.5, 1.0, -2.0] + 0.5 * noise
     missed = []
     for i in range(12):
         rest = np.arange(12) != i
-        design = np.column_stack([np.ones(11), features[rest]])
-        fitted = np.linalg.lstsq(design, targets[rest], rcond=None)[0]
-        missed.append(targets[i] - np.array([1.0, *features[i]]) @ fitted)
+        fitted = np.linalg.lstsq(design[rest], targets[rest], rcond=None)[0]
+        missed.append(targets[i] - design[i] @ fitted)
     r2 = 1 - np.sum(np.square(missed)) / np.sum((targets - targets.mean()) ** 2)
-    assert leave_one_out_r2(features, targets) == pytest.approx(r2, rel=1e-10)
+    assert leave_one_out_r2(design, targets) == pytest.approx(r2, rel=1e-10)
+
+
+def test_a_formula_that_holds_is_found_here_and_elsewhere() -> None:
+    information, repetitions = np.random.default_rng(0).uniform(1, 3, (2, 12))
+    gains = 0.1 + 0.2 * information - 0.3 * np.log(repetitions) + 0.4 * information * np.log(repetitions)
+    design = features(information, repetitions)
+    here, there = slice(0, 8), slice(8, 12)
+    assert leave_one_out_r2(design[here], gains[here]) == pytest.approx(1.0)
+    assert transferred_r2(design[here], gains[here], design[there], gains[there]) == pytest.approx(1.0)
+    assert transferred_r2(design[here], gains[here], design[there], -gains[there]) < 0
 
 
 def write_run(runs: Path, run_id: str, status: str, excess: float) -> None:
