@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.claims.evidence import RESULTS, collect, keep
 from experiments.claims.judge import Claim, judge
+from experiments.claims.predictor import predict_settings, predict_worlds
 from sbp_bayes.base.config import encode
 from sbp_bayes.base.errors import SbpError
 from sbp_bayes.base.store import write_json, write_text
@@ -22,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         evidence = collect(options.runs)
         claims = sorted(judge(evidence), key=lambda claim: claim.name)
         keep(evidence, options.out)
-        write_json(options.out / "claims.json", [encode(claim) for claim in claims])
+        write_json(options.out / "claims.json", encode(claims))
+        predictions = {"settings": predict_settings(evidence), "worlds": predict_worlds(evidence)}
+        write_json(options.out / "predictions.json", encode(predictions))
         write_text(options.out / "claims.md", markdown(claims))
     except SbpError as error:
         print(f"python -m experiments.claims: error: {error}", file=sys.stderr)

@@ -49,6 +49,10 @@ class Evidence:
             [r["losses"]["best_validation"] - (r["bayes"] or 0.0) for r in self.results(world, arm)]
         )
 
+    def gain(self, world: str, over: str = "baseline") -> np.ndarray:
+        """Return each seed's loss of the arm `over` less SBP's, at best checkpoints, nats a token."""
+        return self.excess(world, over) - self.excess(world, "sbp")
+
     def measure(self, world: str, name: str, arm: str = "sbp") -> np.ndarray:
         """Return a measure of one arm's synthesizer, (seeds,); see `measure_synthesizer`."""
         return np.array([r["synthesizer"][name] for r in self.results(world, arm)])

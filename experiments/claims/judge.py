@@ -14,7 +14,7 @@ import numpy as np
 import scipy.stats
 
 from experiments.claims.evidence import Evidence
-from experiments.claims.predictor import features, leave_one_out_r2, transferred_r2
+from experiments.claims.predictor import explained, predict_settings, predict_worlds
 from experiments.toy_validation.run import mean_and_half_width
 
 Verdict = Literal["supported", "refuted", "undecided"]
@@ -194,11 +194,11 @@ def _gains(evidence: Evidence) -> list[Claim]:
     for number, (arm, rival) in enumerate(rivals.items(), start=1):
         worlds = [w for w in rich if evidence.results(w, arm)]
         if worlds:
-            gains = _mean_over(worlds, functools.partial(_gain_over, evidence, arm))
+            gains = _mean_over(worlds, functools.partial(evidence.gain, over=arm))
             claim = f"SBP beats {rival} where I(d1;d2) is large"
             claims.append(_above(f"d{number}", claim, "gain, nats a token", gains, ", ".join(worlds)))
     if rich and poor:
-        gain = {w: evidence.excess(w, "baseline") - evidence.excess(w, "sbp") for w in (*rich, *poor)}
+        gain = {w: evidence.gain(w) for w in (*rich, *poor)}
         claims.append(
             _above(
                 "d4",
@@ -223,37 +223,27 @@ def _gains(evidence: Evidence) -> list[Claim]:
     return claims
 
 
-def _gain_over(evidence: Evidence, arm: str, world: str) -> np.ndarray:
-    return evidence.excess(world, arm) - evidence.excess(world, "sbp")
-
-
 def _prediction(evidence: Evidence) -> list[Claim]:
-    if evidence.phase_diagram is None:
-        return []
-    cells = evidence.phase_diagram["cells"]
-    gains = np.array([cell["gain"] for cell in cells])
-    design = features(*np.array([[cell["information"], cell["repetitions"]] for cell in cells]).T)
-    settings = f"{len(cells)} settings of {cells[0]['world']}"
-    claims = [
-        _explained(
-            "f1",
-            "The gain's size is predicted before training by what is known of the world",
-            "leave-one-out R² of a linear fit of I(d1;d2), log repetitions and their product",
-            leave_one_out_r2(design, gains),
-            settings,
+    settings, worlds = predict_settings(evidence), predict_worlds(evidence)
+    claims = []
+    if len(settings) > 1:
+        claims.append(
+            _explained(
+                "f1",
+                "The gain's size is predicted before training by what is known of the world",
+                "leave-one-out R² of a linear fit of I(d1;d2), log repetitions and their product",
+                explained(settings),
+                f"{len(settings)} settings of {settings[0].world}",
+            )
         )
-    ]
-    others = [w for w in evidence.validations if evidence.is_measured(w) and w != cells[0]["world"]]
-    if len(others) > 1:
-        known = np.array([[evidence.information(w), evidence.repetitions(w)] for w in others])
-        measured = np.array([_gain_over(evidence, "baseline", w).mean() for w in others])
+    if len(worlds) > 1:
         claims.append(
             _explained(
                 "f2",
                 "The same formula predicts the gain in other worlds",
                 "R² there of the fit to the settings above",
-                transferred_r2(design, gains, features(*known.T), measured),
-                ", ".join(others),
+                explained(worlds),
+                ", ".join(prediction.world for prediction in worlds),
             )
         )
     return claims

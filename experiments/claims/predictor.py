@@ -8,31 +8,89 @@ another of its concept, and r = the repetitions of D_unique within the budget, t
 since what repetition wastes grows with r, and pairs can give back at most what they share.
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 
+from experiments.claims.evidence import Evidence
 
-def features(information: np.ndarray, repetitions: np.ndarray) -> np.ndarray:
-    """Return 1, I, log r and I log r of N settings, (N, 4).
 
-    Args:
-        information: I(d1; d2), nats a token, (N,).
-        repetitions: budget over D_unique's tokens, above 0, (N,).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One setting's gain, foretold and measured.
+
+    Attributes:
+        world: its name.
+        information: I(d1; d2), nats a token.
+        repetitions: of D_unique within the budget.
+        gain: measured, baseline − SBP at best checkpoints on validation, nats a token, mean over seeds.
+        predicted: the gain by a fit that has not seen this setting.
     """
-    log_r = np.log(repetitions)
-    return np.column_stack([np.ones_like(log_r), information, log_r, information * log_r])
+
+    world: str
+    information: float
+    repetitions: float
+    gain: float
+    predicted: float
 
 
-def leave_one_out_r2(design: np.ndarray, targets: np.ndarray) -> float:
-    """Return 1 − Σ (y − ŷ₋ᵢ)² / Σ (y − ȳ)² of the linear fit to `design`, each ŷ without its own point."""
+def predict_settings(evidence: Evidence) -> list[Prediction]:
+    """Predict each setting of the phase diagram from the others; none without a phase diagram."""
+    if evidence.phase_diagram is None:
+        return []
+    cells = evidence.phase_diagram["cells"]
+    design, gains = _fitted(cells)
     hat = design @ np.linalg.pinv(design)
-    left_out = (targets - hat @ targets) / (1.0 - np.diag(hat))
-    return float(1.0 - (left_out**2).sum() / ((targets - targets.mean()) ** 2).sum())
+    left_out = gains - (gains - hat @ gains) / (1.0 - np.diag(hat))
+    return [
+        Prediction(
+            world=cell["world"],
+            information=cell["information"],
+            repetitions=cell["repetitions"],
+            gain=cell["gain"],
+            predicted=float(predicted),
+        )
+        for cell, predicted in zip(cells, left_out, strict=True)
+    ]
 
 
-def transferred_r2(
-    design: np.ndarray, targets: np.ndarray, elsewhere: np.ndarray, gains: np.ndarray
-) -> float:
-    """Return R² on other settings, (elsewhere, gains), of the fit to (design, targets); below 0 is worse
-    than their mean."""
-    predicted = elsewhere @ (np.linalg.pinv(design) @ targets)
-    return float(1.0 - ((gains - predicted) ** 2).sum() / ((gains - gains.mean()) ** 2).sum())
+def predict_worlds(evidence: Evidence) -> list[Prediction]:
+    """Predict the gain in the other worlds from the phase diagram; none without one."""
+    if evidence.phase_diagram is None:
+        return []
+    cells = evidence.phase_diagram["cells"]
+    design, gains = _fitted(cells)
+    weights = np.linalg.pinv(design) @ gains
+    predictions = []
+    for world in evidence.validations:
+        if evidence.is_measured(world) and world != cells[0]["world"]:
+            known = evidence.information(world), evidence.repetitions(world)
+            predictions.append(
+                Prediction(
+                    world=world,
+                    information=known[0],
+                    repetitions=known[1],
+                    gain=float(evidence.gain(world).mean()),
+                    predicted=float(features(*known) @ weights),
+                )
+            )
+    return predictions
+
+
+def features(information: float, repetitions: float) -> np.ndarray:
+    """Return 1, I, log r and I log r of one setting, (4,)."""
+    log_r = np.log(repetitions)
+    return np.array([1.0, information, log_r, information * log_r])
+
+
+def explained(predictions: Sequence[Prediction]) -> float:
+    """Return R² = 1 − Σ (gain − predicted)² / Σ (gain − mean)²; below 0 is worse than the mean."""
+    gains = np.array([p.gain for p in predictions])
+    errors = gains - np.array([p.predicted for p in predictions])
+    return float(1.0 - (errors**2).sum() / ((gains - gains.mean()) ** 2).sum())
+
+
+def _fitted(cells: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+    design = np.stack([features(cell["information"], cell["repetitions"]) for cell in cells])
+    return design, np.array([cell["gain"] for cell in cells])

@@ -1,5 +1,6 @@
 """Claims: verdicts from planted numbers, runs that are found or missing, and the table that is kept."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from experiments.claims.__main__ import main
 from experiments.claims.evidence import Evidence, collect
 from experiments.claims.judge import judge
-from experiments.claims.predictor import features, leave_one_out_r2, transferred_r2
+from experiments.claims.predictor import explained, features, predict_settings, predict_worlds
 from experiments.toy_validation.worlds import toy_config
 from sbp_bayes.base.config import encode
 
@@ -122,27 +123,38 @@ def test_what_seeds_cannot_tell_is_undecided() -> None:
     assert verdicts(sbp=0.5)["d1"] == "undecided"
 
 
-def test_leave_one_out_by_leaving_one_out() -> None:
+def test_a_setting_is_predicted_by_the_others_alone() -> None:
+    given = evidence()
     generator = np.random.default_rng(0)
-    design, noise = generator.normal(size=(12, 3)), generator.normal(size=12)
-    targets = design @ [0.5, 1.0, -2.0] + 0.5 * noise
-    missed = []
-    for i in range(12):
-        rest = np.arange(12) != i
-        fitted = np.linalg.lstsq(design[rest], targets[rest], rcond=None)[0]
-        missed.append(targets[i] - design[i] @ fitted)
-    r2 = 1 - np.sum(np.square(missed)) / np.sum((targets - targets.mean()) ** 2)
-    assert leave_one_out_r2(design, targets) == pytest.approx(r2, rel=1e-10)
+    cells = [
+        cell | {"information": generator.uniform(0, 1), "gain": generator.normal()}
+        for cell in given.phase_diagram["cells"]
+    ]
+    given = dataclasses.replace(given, phase_diagram={"cells": cells})
+    for index, prediction in enumerate(predict_settings(given)):
+        rest = [cell for cell in cells if cell is not cells[index]]
+        design = [features(cell["information"], cell["repetitions"]) for cell in rest]
+        fitted = np.linalg.lstsq(np.array(design), [cell["gain"] for cell in rest], rcond=None)[0]
+        own = features(cells[index]["information"], cells[index]["repetitions"])
+        assert prediction.predicted == pytest.approx(own @ fitted, rel=1e-8)
 
 
 def test_a_formula_that_holds_is_found_here_and_elsewhere() -> None:
-    information, repetitions = np.random.default_rng(0).uniform(1, 3, (2, 12))
-    gains = 0.1 + 0.2 * information - 0.3 * np.log(repetitions) + 0.4 * information * np.log(repetitions)
-    design = features(information, repetitions)
-    here, there = slice(0, 8), slice(8, 12)
-    assert leave_one_out_r2(design[here], gains[here]) == pytest.approx(1.0)
-    assert transferred_r2(design[here], gains[here], design[there], gains[there]) == pytest.approx(1.0)
-    assert transferred_r2(design[here], gains[here], design[there], -gains[there]) < 0
+    def gain(information: float, repetitions: float) -> float:
+        return float(features(information, repetitions) @ [0.1, 0.2, -0.3, 0.4])
+
+    given, generator = evidence(), np.random.default_rng(0)
+    cells = [cell | {"information": generator.uniform(0, 1)} for cell in given.phase_diagram["cells"]]
+    cells = [cell | {"gain": gain(cell["information"], cell["repetitions"])} for cell in cells]
+    given = dataclasses.replace(given, phase_diagram={"cells": cells})
+    assert explained(predict_settings(given)) == pytest.approx(1.0)
+    worlds = predict_worlds(given)
+    assert {p.world for p in worlds} == {"mess3_mixture", "hmm_mixture"}
+    for p in worlds:
+        assert p.predicted == pytest.approx(gain(p.information, p.repetitions))
+        assert p.gain == pytest.approx(given.gain(p.world).mean())
+    assert worlds[0].repetitions == pytest.approx(400_000 / (10 * 40 * 25))
+    assert explained([dataclasses.replace(p, predicted=-p.gain) for p in worlds]) < 0
 
 
 def write_run(runs: Path, run_id: str, status: str, excess: float) -> None:
