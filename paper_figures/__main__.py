@@ -11,7 +11,7 @@ from paper_figures.toy_results import read_claims
 from sbp_bayes.results import ResultError
 
 TEXT_FIGURES = ("text_dynamics", "text_comparison")
-TOY_FIGURES = ("toy_arms", "toy_fidelity", "toy_phase")
+TOY_FIGURES = ("toy_arms", "toy_fidelity", "toy_phase", "toy_prediction", "toy_rounds")
 FIGURES = (*TEXT_FIGURES, *TOY_FIGURES)
 RESULTS = Path("experiments/results")
 
@@ -56,12 +56,14 @@ def draw(names: Sequence[str], tables: Sequence[TextResults], out: Path) -> list
 
 def draw_toys(names: Sequence[str], claims: Path, out: Path) -> list[Path]:
     """Write each figure of the toy worlds to `out`/name.png and .svg; returns their paths."""
-    from paper_figures import style, toy_arms, toy_fidelity, toy_phase
+    from paper_figures import style, toy_arms, toy_fidelity, toy_phase, toy_prediction, toy_rounds
 
     drawing: dict[str, Callable] = {
         "toy_arms": toy_arms.draw,
         "toy_fidelity": toy_fidelity.draw,
         "toy_phase": toy_phase.draw,
+        "toy_prediction": toy_prediction.draw,
+        "toy_rounds": toy_rounds.draw,
     }
     results, written = read_claims(claims), []
     for name in names:

@@ -70,6 +70,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return written
 
 
+def titles(figure: Figure, title: str, subtitle: str) -> None:
+    """Put a title and a line of explanation at the figure's upper left, a fixed distance from the edge."""
+    height = figure.get_size_inches()[1]
+    figure.text(0.012, 1 - 0.12 / height, title, va="top", fontsize=11, weight="bold")
+    figure.text(0.012, 1 - 0.42 / height, subtitle, va="top", color=MUTED, fontsize=8.5)
+
+
 def quiet_grid(axes: Axes, axis: str = "y") -> None:
     """Put light lines behind the data along `axis`, and take the ticks away."""
     axes.grid(axis=axis, color=RULE, linewidth=0.6)  # type: ignore[arg-type]

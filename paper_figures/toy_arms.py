@@ -20,21 +20,10 @@ def draw(results: ToyResults) -> Figure:
     worlds = {name: record for name, record in results.worlds.items() if _is_known(record)}
     rows = -(-len(worlds) // COLUMNS)
     figure = Figure(figsize=(9.2, 0.9 + 2.3 * rows))
-    figure.text(
-        0.012,
-        1 - 0.12 / (0.9 + 2.3 * rows),
+    style.titles(
+        figure,
         "Test loss above the Bayes-optimal loss",
-        va="top",
-        fontsize=11,
-        weight="bold",
-    )
-    figure.text(
-        0.012,
-        1 - 0.42 / (0.9 + 2.3 * rows),
         "nats per token at best checkpoints on validation; mean and 95% interval over seeds; zero is Bayes",
-        va="top",
-        color=style.MUTED,
-        fontsize=8.5,
     )
     grid = figure.add_gridspec(
         rows,

@@ -21,21 +21,10 @@ def draw(results: ToyResults) -> Figure:
     names = [name for name, record in results.worlds.items() if _measures(record, "sbp")]
     figure = Figure(figsize=(7.6, 1.7 + 0.42 * len(names)))
     height = figure.get_size_inches()[1]
-    figure.text(
-        0.012,
-        1 - 0.12 / height,
+    style.titles(
+        figure,
         "The synthesizer's loss on held-out pairs",
-        va="top",
-        fontsize=11,
-        weight="bold",
-    )
-    figure.text(
-        0.012,
-        1 - 0.42 / height,
         "nats per token above H(d2|d1), the floor; bars end at H(d2), where d1 tells nothing; mean of seeds",
-        va="top",
-        color=style.MUTED,
-        fontsize=8.5,
     )
     axes = figure.add_axes((0.2, 0.5 / height, 0.77, 1 - 1.45 / height))
     for place, name in enumerate(names):

@@ -26,21 +26,10 @@ def draw(results: ToyResults) -> Figure:
             "gain"
         ]
     figure = Figure(figsize=(7.6, 4.0))
-    figure.text(
-        0.012,
-        0.975,
-        f"SBP's gain over repetition in {_words(cells[0]['world'])}",
-        va="top",
-        fontsize=11,
-        weight="bold",
-    )
-    figure.text(
-        0.012,
-        0.905,
+    style.titles(
+        figure,
+        f"SBP's gain over repetition in {cells[0]['world'].replace('_', ' ')}",
         "nats per token at best checkpoints on validation, mean over seeds; (…): the interval holds 0",
-        va="top",
-        color=style.MUTED,
-        fontsize=8.5,
     )
     axes = figure.add_axes((0.1, 0.13, 0.88, 0.68))
     limit = float(np.nanmax(np.abs(gains)))
@@ -66,7 +55,3 @@ def draw(results: ToyResults) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

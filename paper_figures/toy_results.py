@@ -28,12 +28,14 @@ class ToyResults:
     Attributes:
         worlds: by name, the record of `toy_validation`.
         phase_diagram: the record of `toy_phase_diagram`; None where there is none.
-        claims: the judged claims.
+        rounds: the record of `toy_rounds`; None where there is none.
+        predictions: gains foretold and measured, in settings of the phase diagram and in other worlds.
     """
 
     worlds: Mapping[str, Mapping[str, Any]]
     phase_diagram: Mapping[str, Any] | None
-    claims: list[Mapping[str, Any]]
+    rounds: Mapping[str, Any] | None
+    predictions: Mapping[str, list[Mapping[str, Any]]]
 
 
 def read_claims(directory: Path) -> ToyResults:
@@ -45,12 +47,16 @@ def read_claims(directory: Path) -> ToyResults:
     records = sorted(directory.glob("toy_validation_*.json"))
     if not records:
         raise ResultError(f"{directory}: no toy worlds' numbers (python -m experiments.claims writes them)")
-    phase = directory / "toy_phase_diagram.json"
     return ToyResults(
         worlds={path.stem.removeprefix("toy_validation_"): _read(path) for path in records},
-        phase_diagram=_read(phase) if phase.exists() else None,
-        claims=_read(directory / "claims.json"),
+        phase_diagram=_read_if_kept(directory / "toy_phase_diagram.json"),
+        rounds=_read_if_kept(directory / "toy_rounds.json"),
+        predictions=_read(directory / "predictions.json"),
     )
+
+
+def _read_if_kept(path: Path) -> Any:
+    return _read(path) if path.exists() else None
 
 
 def _read(path: Path) -> Any:
