@@ -162,6 +162,28 @@ def _synthesizer(evidence: Evidence) -> list[Claim]:
     ]
 
 
+def _approach(evidence: Evidence) -> list[Claim]:
+    if evidence.phase_diagram is None:
+        return []
+    cells = evidence.phase_diagram["cells"]
+    documents = sorted({cell["documents_per_concept"] for cell in cells})
+
+    def learned(number: int) -> np.ndarray:
+        own = [cell["learned"] for cell in cells if cell["documents_per_concept"] == number]
+        return np.mean(own, axis=0)
+
+    return [
+        _above(
+            "b3",
+            "With more documents the synthesizer's loss approaches H(d2|d1)",
+            f"share of I(d1;d2) that it learns with {documents[-1]} documents a concept, less that with "
+            f"{documents[0]} ({learned(documents[-1]).mean():.2f} and {learned(documents[0]).mean():.2f})",
+            learned(documents[-1]) - learned(documents[0]),
+            f"{len(cells)} settings of {cells[0]['world']}",
+        )
+    ]
+
+
 def _carried(evidence: Evidence) -> list[Claim]:
     worlds = [
         w for w in _informative(evidence) if "carried" in (evidence.results(w, "sbp")[0]["synthesizer"] or {})
@@ -332,6 +354,7 @@ def _mean_over(worlds: Sequence[str], values: Callable[[str], np.ndarray]) -> np
 QUESTIONS: tuple[Callable[[Evidence], list[Claim]], ...] = (
     _uniform,
     _synthesizer,
+    _approach,
     _carried,
     _gains,
     _prediction,

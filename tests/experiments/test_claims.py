@@ -67,6 +67,8 @@ def evidence(**changes: Any) -> Evidence:
             "world": "fact_views",
             "information": 0.1 * i,
             "repetitions": 2.0**i,
+            "documents_per_concept": 2**i,
+            "learned": [0.1 * i + seed for seed in (-0.01, 0.0, 0.01)],
             "gain": 0.1 * i - 0.15,
             "gain_half_width": 0.01,
         }
@@ -103,7 +105,7 @@ def verdicts(**changes: Any) -> dict[str, str]:
 def test_planted_truths_are_supported() -> None:
     found = verdicts()
     assert set(found) == {
-        "a1", "a2", "b1", "b2", "c", "d1", "d2", "d3", "d4", "e", "f1", "f2", "g1", "g2", "g3", "h",
+        "a1", "a2", "b1", "b2", "b3", "c", "d1", "d2", "d3", "d4", "e", "f1", "f2", "g1", "g2", "g3", "h",
     }  # fmt: skip
     assert {name for name, verdict in found.items() if verdict != "supported"} == {"f2", "g3"}
 

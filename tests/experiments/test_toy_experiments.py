@@ -41,6 +41,7 @@ def test_every_cell_of_the_grid_says_what_was_known_and_what_was_gained(tmp_path
     for c in cells:
         assert 0 < c["information"] < np.log(c["num_concepts"]) / 8 + 1e-9  # I(d1; d2) ≤ H(c)
         assert c["synthesizer_kl"] > 0
+        assert [share < 1 for share in c["learned"]] == [True, True]
         assert c["gain_half_width"] > 0
 
 
