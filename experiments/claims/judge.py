@@ -230,19 +230,32 @@ def _gains(evidence: Evidence) -> list[Claim]:
                 f"{', '.join(rich)} against {', '.join(poor)}",
             )
         )
-    worlds = [w for w in rich if evidence.results(w, "random_pairs")]
-    if worlds:
-        lost = _mean_over(worlds, lambda w: evidence.excess(w, "random_pairs") - evidence.excess(w, "sbp"))
-        claims.append(
-            _above(
-                "e",
-                "Random pairs lose the gain",
-                "SBP's gain over SBP on random pairs, nats a token",
-                lost,
-                ", ".join(worlds),
-            )
-        )
     return claims
+
+
+def _random_pairs(evidence: Evidence) -> list[Claim]:
+    worlds = [w for w in _informative(evidence) if evidence.results(w, "random_pairs")]
+    if not worlds:
+        return []
+    lost = _mean_over(worlds, functools.partial(evidence.gain, over="random_pairs"))
+    left = _mean_over(worlds, evidence.gain) - lost
+    return [
+        _above(
+            "e1",
+            "Random pairs gain less than pairs of one concept",
+            "SBP's gain over SBP on random pairs, nats a token",
+            lost,
+            ", ".join(worlds),
+        ),
+        _within(
+            "e2",
+            "Random pairs lose the whole gain",
+            "their gain over repetition, nats a token",
+            left,
+            NOTHING,
+            ", ".join(worlds),
+        ),
+    ]
 
 
 def _prediction(evidence: Evidence) -> list[Claim]:
@@ -357,6 +370,7 @@ QUESTIONS: tuple[Callable[[Evidence], list[Claim]], ...] = (
     _approach,
     _carried,
     _gains,
+    _random_pairs,
     _prediction,
     _phases,
     _drift,

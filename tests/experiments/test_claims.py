@@ -105,14 +105,15 @@ def verdicts(**changes: Any) -> dict[str, str]:
 def test_planted_truths_are_supported() -> None:
     found = verdicts()
     assert set(found) == {
-        "a1", "a2", "b1", "b2", "b3", "c", "d1", "d2", "d3", "d4", "e", "f1", "f2", "g1", "g2", "g3", "h",
+        "a1", "a2", "b1", "b2", "b3", "c", "d1", "d2", "d3", "d4", "e1", "e2",
+        "f1", "f2", "g1", "g2", "g3", "h",
     }  # fmt: skip
-    assert {name for name, verdict in found.items() if verdict != "supported"} == {"f2", "g3"}
+    assert {name for name, verdict in found.items() if verdict != "supported"} == {"e2", "f2", "g3"}
 
 
 def test_planted_falsehoods_are_refuted() -> None:
     found = verdicts(sbp=0.6, measures=measures(1.0, 1.35, 1.4, 0.1), uniform=-0.1)
-    for name in ("a2", "b1", "c", "d1", "d2", "d3", "d4", "e"):
+    for name in ("a2", "b1", "c", "d1", "d2", "d3", "d4", "e1"):
         assert found[name] == "refuted", name
     assert found["a1"] == "supported"
 
