@@ -12,6 +12,8 @@ from paper_figures.numbers import plain
 from paper_figures.toy_results import ARM_NAMES, ToyResults
 
 COLUMNS = 3
+SMALLEST_SPAN = 0.05
+"""Nats per token that a panel spans at the least, so that nothing looks like nothing."""
 COLOURS = {"sbp": style.ARM_COLOURS["sbp"], "oracle": style.ARM_COLOURS["oracle"]}
 
 
@@ -64,7 +66,7 @@ def _panel(axes: Axes, name: str, record: Mapping[str, Any], *, named: bool) -> 
         )
     axes.set_yticks(np.arange(len(arms)), [ARM_NAMES[arm] if named else "" for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.9)
-    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    axes.set_xlim(min(0.0, axes.get_xlim()[0]), max(SMALLEST_SPAN, axes.get_xlim()[1]))
     axes.axvline(0, color=style.INK, linewidth=0.8)
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)

@@ -21,7 +21,7 @@ def draw(results: ToyResults) -> Figure:
     """Draw one line a world. Left: the gap from H(d2|d1) to H(d2), and where synthesizers' losses lie on it.
 
     Right: the share of samples from which d1's most probable concept is inferred, and that of exact samples;
-    empty for a continuous concept.
+    empty for a continuous concept, and where no document tells anything of its concept.
     """
     names = [name for name, record in results.worlds.items() if _measures(record, "sbp")]
     figure = Figure(figsize=(9.2, 1.8 + 0.36 * len(names)))
@@ -85,8 +85,8 @@ def _gap(measures: Mapping[str, float]) -> float:
 
 
 def _carried(measures: Mapping[str, float]) -> float | None:
-    return measures.get("carried")
+    return measures.get("carried") if _gap(measures) else None
 
 
 def _exact_carried(measures: Mapping[str, float]) -> float | None:
-    return measures.get("exact_carried")
+    return measures.get("exact_carried") if _gap(measures) else None
