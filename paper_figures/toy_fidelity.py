@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from paper_figures import style
 from paper_figures.toy_results import ToyResults
 
+NOTHING = 1e-9
+"""Nats per token that are rounding."""
+
 SHOWN = {
     "sbp": ("o", style.ARM_COLOURS["sbp"], "SBP"),
     "random_pairs": ("x", style.MUTED, "random pairs"),
@@ -85,8 +88,8 @@ def _gap(measures: Mapping[str, float]) -> float:
 
 
 def _carried(measures: Mapping[str, float]) -> float | None:
-    return measures.get("carried") if _gap(measures) else None
+    return measures.get("carried") if _gap(measures) > NOTHING else None
 
 
 def _exact_carried(measures: Mapping[str, float]) -> float | None:
-    return measures.get("exact_carried") if _gap(measures) else None
+    return measures.get("exact_carried") if _gap(measures) > NOTHING else None

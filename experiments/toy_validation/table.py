@@ -64,20 +64,20 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
 
 
 def print_arms(record: Mapping[str, Any]) -> None:
-    """Print one line an arm, at its best checkpoint on validation and at its last."""
+    """Print one line an arm, at its best checkpoint on validation and at its last, with its total FLOPs."""
     config = record["config"]
     known = all(result["bayes"] is not None for result in record["results"])
     above = "above the Bayes-optimal loss" if known else "loss; Bayes has no closed form here"
     print(
         f"{config['world']}, {len(config['seeds'])} seeds: nats a token, {above}; 95% intervals over seeds\n"
     )
-    print(f"{'arm':<18}{'best on validation':>28}{'gain':>26}{'share':>8}{'last':>10}")
+    print(f"{'arm':<18}{'best on validation':>28}{'gain':>26}{'share':>8}{'last':>10}{'FLOPs':>11}")
     for arm in record["arms"]:
         best = arm["best_validation"]
         share = best.get("share")
         print(
             f"{arm['arm']:<18}{_text(best):>28}{_text(best['gain']) if 'gain' in best else '':>26}"
-            f"{'' if share is None else f'{share:.0%}':>8}{arm['last']['mean']:>10.4f}"
+            f"{'' if share is None else f'{share:.0%}':>8}{arm['last']['mean']:>10.4f}{arm['flops']:>11.2e}"
         )
 
 
