@@ -71,12 +71,12 @@ def print_arms(record: Mapping[str, Any]) -> None:
     print(
         f"{config['world']}, {len(config['seeds'])} seeds: nats a token, {above}; 95% intervals over seeds\n"
     )
-    print(f"{'arm':<18}{'best on validation':>28}{'gain':>26}{'share':>8}{'last':>10}{'FLOPs':>11}")
+    print(f"{'arm':<18}{'best on validation':>28}{'gain':>27}{'share':>8}{'last':>10}{'FLOPs':>11}")
     for arm in record["arms"]:
         best = arm["best_validation"]
         share = best.get("share")
         print(
-            f"{arm['arm']:<18}{_text(best):>28}{_text(best['gain']) if 'gain' in best else '':>26}"
+            f"{arm['arm']:<18}{_text(best):>28}{_text(best['gain']) if 'gain' in best else '':>27}"
             f"{'' if share is None else f'{share:.0%}':>8}{arm['last']['mean']:>10.4f}{arm['flops']:>11.2e}"
         )
 
