@@ -40,10 +40,9 @@ def markdown(claims: Sequence[Claim]) -> str:
     lines = ["| | claim | statistic | value | verdict | evidence |", "|---|---|---|---|---|---|"]
     for claim in claims:
         interval = "" if claim.low is None else f" [{claim.low:.4f}, {claim.high:.4f}]"
-        lines.append(
-            f"| {claim.name} | {claim.claim} | {claim.statistic} | {claim.value:.4f}{interval} | "
-            f"{claim.verdict} | {claim.evidence} |"
-        )
+        value = f"{claim.value:.4f}{interval}".replace("-", "−")
+        cells = (claim.name, claim.claim, claim.statistic, value, claim.verdict, claim.evidence)
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 

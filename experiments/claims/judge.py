@@ -152,7 +152,7 @@ def _synthesizer(evidence: Evidence) -> list[Claim]:
         Claim(
             name="b2",
             claim="The synthesizer never beats H(d2|d1) beyond noise",
-            statistic=f"lowest (loss − floor) in standard errors; noise is above {bound:.1f}",
+            statistic=f"lowest (loss − H(d2|d1)) in standard errors; chance ends at {bound:.1f}",
             value=float(errors.min()),
             low=None,
             high=None,

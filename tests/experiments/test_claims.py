@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments.claims.__main__ import main
+from experiments.claims.__main__ import main, markdown
 from experiments.claims.evidence import Evidence, collect
 from experiments.claims.judge import judge
 from experiments.claims.predictor import explained, features, predict_settings, predict_worlds
@@ -158,6 +159,13 @@ def test_a_formula_that_holds_is_found_here_and_elsewhere() -> None:
         assert p.gain == pytest.approx(given.gain(p.world).mean())
     assert worlds[0].repetitions == pytest.approx(400_000 / (10 * 40 * 25))
     assert explained([dataclasses.replace(p, predicted=-p.gain) for p in worlds]) < 0
+
+
+def test_bars_in_a_claim_do_not_end_a_cell() -> None:
+    header, rule, *rows = markdown(judge(evidence())).splitlines()
+    assert any(r"H(d2\|d1)" in row for row in rows)
+    for row in (header, rule, *rows):
+        assert len(re.findall(r"(?<!\\)\|", row)) == 7
 
 
 def write_run(runs: Path, run_id: str, status: str, excess: float) -> None:
