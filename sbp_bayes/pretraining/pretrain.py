@@ -81,11 +81,15 @@ def pretrain(
 
     Raises:
         CorpusError: too few synthetic tokens for the share, or an empty corpus.
-        ConfigError: a vocabulary that is not the tokenizer's, or a budget below one step.
+        ConfigError: a vocabulary that is not the tokenizer's or does not hold a corpus's tokens, or a budget
+            below one step.
         TrainingError: a loss that is not finite.
         CheckpointError, StoreError: damaged state, or another plan's, in `directory`.
     """
     _refuse_other_vocabulary(config, tokenizer)
+    for name, corpus in (("real", real), ("synthetic", synthetic), ("validation", validation)):
+        if corpus is not None:
+            config.model.require_known(corpus.tokens, f"the {name} corpus")
     mixture = build_mixture(config, real, synthetic)
     validate = _validation(validation, config.model.context_length)
     inputs = {

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import LossTotals, Pairs
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.lm import MatmulDtype, Transformer, load_model, matmul_dtype, save_model, with_context_length
-from sbp_bayes.lm.weights import CONFIG
+from sbp_bayes.lm import (
+    MatmulDtype,
+    Transformer,
+    load_model,
+    matmul_dtype,
+    model_fingerprint,
+    save_model,
+    with_context_length,
+)
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
 from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
 
@@ -71,7 +77,7 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
 
     Args:
         config: the settings.
-        model_directory: weights to start from, as `save_model` wrote them.
+        model_directory: weights to start from, as `load_model` reads them.
         corpus: the documents that `pairs` index.
         pairs: the pairs to learn.
         validation_corpus: the documents that `validation_pairs` index.
@@ -85,7 +91,7 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         StoreError: the folder holds another plan or cannot be written.
     """
     model = load_model(model_directory)
-    inputs = {"model": fingerprint(read_json(Path(model_directory) / CONFIG))}
+    inputs = {"model": model_fingerprint(model_directory)}
     named = (("train", corpus, pairs), ("validation", validation_corpus, validation_pairs))
     for name, documents, indices in named:
         _refuse_strangers(name, documents, indices, model)

@@ -1,5 +1,6 @@
 """The stage: what it leaves, that its arms differ in the share alone, and that it resumes to the bit."""
 
+import dataclasses
 import multiprocessing
 import signal
 
@@ -156,3 +157,11 @@ def test_another_vocabulary_is_said(tmp_path) -> None:
 def test_values_out_of_range_are_named(key, value) -> None:
     with pytest.raises(ConfigError, match=f"^{key} = {value} is out of range"):
         tiny_config(**{key: value})
+
+
+def test_tokens_outside_the_vocabulary_are_named(tmp_path) -> None:
+    real = corpus_of("real", 20)
+    foreign = dataclasses.replace(real, tokens=real.tokens + 280)
+    for name in ("real", "synthetic", "validation"):
+        with pytest.raises(ConfigError, match=rf"the {name} corpus has token \d+, but vocab_size"):
+            pretrain_tiny(tmp_path, **{name: foreign})
