@@ -23,6 +23,7 @@ from sbp_bayes.lm import (
     save_model,
     with_context_length,
 )
+from sbp_bayes.lm.memory import explain_out_of_memory
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
 from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
 
@@ -87,7 +88,7 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     Raises:
         CorpusError: pairs of another corpus, no pairs, or tokens that the model doesn't know.
         CheckpointError: the model is missing or damaged.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or too little memory: the message has what a step needs.
         StoreError: the folder holds another plan or cannot be written.
     """
     model = load_model(model_directory)
@@ -106,7 +107,13 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         pairs_fingerprint=pairs.fingerprint,
     )
     held_out = _validation(config, validation_corpus, validation_pairs)
-    return run_stage(plan, directory, lambda folder: _tune(config, model, source, held_out, folder))
+    shape = dataclasses.replace(model.config, context_length=row_length_of(config.max_document_tokens))
+
+    def work(folder: StageFolder) -> Outcome:
+        with explain_out_of_memory(shape, config.rows_per_batch, matmul_dtype(config.matmul_dtype)):
+            return _tune(config, model, source, held_out, folder)
+
+    return run_stage(plan, directory, work)
 
 
 def _tune(
