@@ -26,7 +26,7 @@ class CheckpointError(SbpError):
 
 
 class TrainingError(SbpError):
-    """A loss that is not finite, or a source of tokens that ran dry."""
+    """A loss that is not finite, a source of tokens that ran dry, or a step that memory does not hold."""
 
 
 class StoreError(SbpError):

@@ -158,6 +158,7 @@ def _add_real_text(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser, *, help: str, required: bool = True) -> None:
+    help = f"{help}; or a Hugging Face Qwen3 folder with this library's token ids"
     parser.add_argument("--model", required=required, metavar="DIR", help=help)
 
 

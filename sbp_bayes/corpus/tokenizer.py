@@ -28,6 +28,7 @@ class Tokenizer:
         assert [backend.token_to_id(token) for token in SPECIAL_TOKENS] == [EOS, SEP]
         self._backend = backend
         self._backend.encode_special_tokens = True
+        self._backend.post_processor = None  # an export's, which puts EOS before a text for other programs
 
     @property
     def vocab_size(self) -> int:

@@ -4,14 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus, Window, rows_of
 from sbp_bayes.evaluation.scores import DocumentScores
-from sbp_bayes.lm import Transformer, load_model, score_rows
-from sbp_bayes.lm.weights import CONFIG
+from sbp_bayes.lm import Transformer, load_model, model_fingerprint, score_rows
 
 SCORES = "scores.npz"
 WINDOWS_TOGETHER = 256
@@ -49,11 +46,13 @@ def evaluate(model_dir: Path, corpus: Corpus, directory: Path | Workspace) -> Ma
         a manifest that counts documents, tokens and bytes, nats per token and bits per byte.
 
     Raises:
+        ConfigError: the corpus has tokens that the model does not know.
         CheckpointError: the model is missing or damaged.
         StoreError: `directory` holds the output of another plan.
     """
     model = load_model(model_dir)
-    inputs = {"model": fingerprint(read_json(Path(model_dir) / CONFIG)), "corpus": corpus.fingerprint}
+    model.config.require_known(corpus.tokens, "the corpus")
+    inputs = {"model": model_fingerprint(model_dir), "corpus": corpus.fingerprint}
     plan = plan_stage("evaluate", None, inputs, ("evaluation", "lm", "corpus"))
 
     def work(folder: StageFolder) -> Outcome:

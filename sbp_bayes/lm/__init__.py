@@ -7,7 +7,7 @@ from sbp_bayes.lm.hf import export_hf, load_hf
 from sbp_bayes.lm.model import Transformer, with_context_length
 from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype
 from sbp_bayes.lm.score import log_prob_documents, score_batch, score_rows
-from sbp_bayes.lm.weights import load_model, save_model
+from sbp_bayes.lm.weights import load_model, model_fingerprint, save_model
 
 __all__ = [
     "PRESETS",
@@ -25,6 +25,7 @@ __all__ = [
     "load_model",
     "log_prob_documents",
     "matmul_dtype",
+    "model_fingerprint",
     "save_model",
     "score_batch",
     "score_rows",

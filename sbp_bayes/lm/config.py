@@ -2,9 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +104,13 @@ class LMConfig:
         """
         lookup = 0 if self.tied_embeddings else self.vocab_size * self.width
         return 6 * (self.num_parameters - lookup)
+
+    def require_known(self, tokens: "np.ndarray | torch.Tensor", what: str) -> None:
+        """Raise a `ConfigError` that names `what` and its token, if there is one outside the vocabulary."""
+        if len(tokens):
+            for token in (int(tokens.min()), int(tokens.max())):
+                if not 0 <= token < self.vocab_size:
+                    raise ConfigError(f"{what} has token {token}, but vocab_size = {self.vocab_size}")
 
 
 def _large(**shape: Any) -> LMConfig:

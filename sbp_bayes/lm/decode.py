@@ -1,5 +1,7 @@
 """Sampling with a key-value cache and continuous batching; a sample depends on its own seed alone.
 
+Samples of one prompt share the work on it: it is read once and its keys and values are copied.
+
 How company is kept out of a sample's bytes: arithmetic runs in tiles of one fixed shape. A decoding
 tile always holds `TILE_ROWS` rows and a prefill always `PREFILL_ROWS` prompts padded to a multiple of
 `LENGTH_STEP`, so a row meets the same kernels whoever its neighbours are and however many tiles there
@@ -107,7 +109,8 @@ def generate_iter(
         slots: samples in flight, rounded up to whole tiles of `TILE_ROWS`.
 
     Raises:
-        ConfigError: an empty prompt, or one that leaves no room for its new tokens in the context.
+        ConfigError: a prompt that is empty, has a token that the model does not know, or leaves no room
+            for its new tokens in the context.
     """
     precision = torch.get_float32_matmul_precision()
     require(precision == "highest", "float32_matmul_precision", precision, "highest")
@@ -127,14 +130,19 @@ def generate_iter(
 def _limits(model: Transformer, prompts: Sequence[np.ndarray], limit: int | Sequence[int]) -> list[int]:
     limits = [limit] * len(prompts) if isinstance(limit, int) else list(limit)
     require(len(limits) == len(prompts), "max_new_tokens", len(limits), f"{len(prompts)} limits")
-    context = model.config.context_length
+    config = model.config
     for index, (prompt, most) in enumerate(zip(prompts, limits, strict=True)):
         require(most > 0, f"max_new_tokens[{index}]", most, "a positive number")
-        if not 0 < len(prompt) <= context - most + 1:
+        if len(prompt) == 0:
+            raise ConfigError(
+                f"prompt {index} is empty: a sample starts from one token at least, such as EOS"
+            )
+        if len(prompt) > config.context_length - most + 1:
             raise ConfigError(
                 f"prompt {index} of {len(prompt)} tokens with {most} new ones does not fit "
-                f"context_length = {context}"
+                f"context_length = {config.context_length}"
             )
+        config.require_known(np.asarray(prompt), f"prompt {index}")
     return limits
 
 
@@ -148,13 +156,22 @@ class _Start:
 
 
 def _prefilled(model: Transformer, prompts: Sequence[np.ndarray]) -> Iterator[tuple[int, _Start]]:
-    """Read the prompts, `PREFILL_ROWS` of one padded length at a time, and yield each when needed."""
-    padded = [_round_up(len(prompt)) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda index: (-padded[index], index))
-    while order:
-        same = [index for index in order[:PREFILL_ROWS] if padded[index] == padded[order[0]]]
-        order = order[len(same) :]
-        yield from zip(same, _prefill(model, [prompts[i] for i in same], padded[same[0]]), strict=True)
+    """Yield the start of every sample as it is needed; samples of one prompt share it, and it is read once.
+
+    Prompts are read `PREFILL_ROWS` of one padded length at a time, the longest first.
+    """
+    samples: dict[bytes, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        samples.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), []).append(index)
+    padded = {indices[0]: _round_up(len(prompts[indices[0]])) for indices in samples.values()}
+    groups = sorted(samples.values(), key=lambda indices: (-padded[indices[0]], indices[0]))
+    while groups:
+        longest = padded[groups[0][0]]
+        same = [indices for indices in groups[:PREFILL_ROWS] if padded[indices[0]] == longest]
+        groups = groups[len(same) :]
+        starts = _prefill(model, [prompts[indices[0]] for indices in same], longest)
+        for indices, start in zip(same, starts, strict=True):
+            yield from ((index, start) for index in indices)
 
 
 def _round_up(length: int) -> int:

@@ -144,6 +144,29 @@ def load_hf(directory: Path, *, dtype: torch.dtype = torch.float32) -> Transform
     return model.eval()
 
 
+def is_hf(directory: Path) -> bool:
+    """Whether `directory` holds a configuration in Hugging Face's format."""
+    with contextlib.suppress(StoreError):
+        record = read_json(Path(directory) / CONFIG)
+        return isinstance(record, dict) and not {"architectures", "model_type"}.isdisjoint(record)
+    return False
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the files that hold the tensors of a checkpoint in Hugging Face's format: one, or its shards.
+
+    Raises:
+        CheckpointError: a damaged index of shards.
+    """
+    if (directory / WEIGHTS).exists() or not (directory / INDEX).exists():
+        return [directory / WEIGHTS]
+    try:
+        names = set(read_json(directory / INDEX)["weight_map"].values())
+    except (StoreError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{directory / INDEX}: not an index of shards ({error})") from error
+    return [directory / name for name in sorted(names)]
+
+
 def _layout(config: LMConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each of our parameters and the tensors that it holds, one below the other."""
     yield "embedding.weight", ("model.embed_tokens.weight",)
@@ -289,28 +312,17 @@ def _positions(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _open_tensors(directory: Path) -> Iterator[dict[str, Any]]:
     """Yield the open file of each tensor, by the tensor's name."""
-    if (directory / WEIGHTS).exists() or not (directory / INDEX).exists():
-        files = {WEIGHTS}
-    else:
-        files = _shards(directory / INDEX)
     with contextlib.ExitStack() as stack:
         tensors: dict[str, Any] = {}
-        for file in sorted(files):
+        for file in weight_files(directory):
             try:
-                opened = stack.enter_context(safe_open(directory / file, framework="pt"))
+                opened = stack.enter_context(safe_open(file, framework="pt"))
             except FileNotFoundError as error:
-                raise CheckpointError(f"{directory / file}: no such file") from error
+                raise CheckpointError(f"{file}: no such file") from error
             except SafetensorError as error:
-                raise CheckpointError(f"{directory / file}: not a safetensors file ({error})") from error
+                raise CheckpointError(f"{file}: not a safetensors file ({error})") from error
             tensors |= dict.fromkeys(opened.keys(), opened)
         yield tensors
-
-
-def _shards(index: Path) -> set[str]:
-    try:
-        return set(read_json(index)["weight_map"].values())
-    except (StoreError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: not an index of shards ({error})") from error
 
 
 def _refuse_other_names(config: LMConfig, found: Collection[str], directory: Path) -> None:

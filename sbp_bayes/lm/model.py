@@ -141,7 +141,7 @@ class Transformer(nn.Module):
             segments_BT: number of each position's document; None is one document a row.
 
         Raises:
-            ConfigError: the rows are longer than the model's context.
+            ConfigError: the rows are longer than the model's context, or have unknown tokens.
         """
         num_rows, num_positions = inputs_BT.shape
         if num_positions > self.config.context_length:
@@ -150,7 +150,11 @@ class Transformer(nn.Module):
             )
         turns_TJE = self.turns(torch.arange(num_positions, device=inputs_BT.device))
         mask = CausalMask(num_rows, num_positions, segments_BT, inputs_BT.device)
-        x_BTD = self.embedding(inputs_BT)
+        try:
+            x_BTD = self.embedding(inputs_BT)
+        except IndexError:
+            self.config.require_known(inputs_BT, "a row")
+            raise
         for block in self.layers:
             x_BTD = block(x_BTD, turns_TJE, mask)
         return rms_norm(x_BTD, self.final_norm, self.config.norm_eps)

@@ -1,4 +1,4 @@
-"""A model on disk: `config.json` (shape and checksum) and `model.safetensors`."""
+"""A model on disk: `config.json` (shape and checksum) and `model.safetensors`, or Hugging Face's format."""
 
 import hashlib
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from sbp_bayes.base.config import decode, encode
+from sbp_bayes.base.config import decode, encode, fingerprint
 from sbp_bayes.base.errors import CheckpointError, ConfigError, StoreError
+from sbp_bayes.base.records import EOS
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.lm.config import LMConfig
+from sbp_bayes.lm.hf import is_hf, load_hf, weight_files
 from sbp_bayes.lm.model import Transformer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -31,10 +33,17 @@ def save_model(model: Transformer, directory: Path) -> None:
 def load_model(directory: Path) -> Transformer:
     """Read the model that `save_model` wrote to `directory`, in evaluation mode.
 
+    A folder in Hugging Face's format is read as `load_hf` does, in float32. Its token ids must be in this
+    library's order, which those of `export_hf` are: 0 ends a document and 1 stands between two.
+
     Raises:
         CheckpointError: a file is missing or damaged, or the weights have another shape than the
-            configuration says; the message names the file.
+            configuration says, or Hugging Face's format has another architecture or end of text; the
+            message names the file.
     """
+    if is_hf(directory):
+        _refuse_other_end(Path(directory) / CONFIG)
+        return load_hf(directory)
     config_path, weights_path = Path(directory) / CONFIG, Path(directory) / WEIGHTS
     config, checksum = _read_config(config_path)
     if not weights_path.exists():
@@ -50,6 +59,31 @@ def load_model(directory: Path) -> Transformer:
     _refuse_other_shape(model, {name: tuple(value.shape) for name, value in state.items()}, weights_path)
     model.to(next(iter(state.values())).dtype).load_state_dict(state)
     return model.eval()
+
+
+def model_fingerprint(directory: Path) -> str:
+    """Return 16 hexadecimal digits that name the model's shape and weights on disk, in either format.
+
+    Raises:
+        StoreError: there is no configuration.
+    """
+    record = read_json(Path(directory) / CONFIG)
+    if not is_hf(directory):
+        return fingerprint(record)  # which has the weights' checksum
+    digests = []
+    for path in weight_files(Path(directory)):
+        with open(path, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return fingerprint(record, digests)
+
+
+def _refuse_other_end(path: Path) -> None:
+    end = read_json(path).get("eos_token_id")
+    if end is not None and end != EOS:
+        raise CheckpointError(
+            f"{path}: eos_token_id = {end!r}: expected {EOS}, which ends every document here; "
+            "bring the vocabulary into this library's order first"
+        )
 
 
 def _read_config(path: Path) -> tuple[LMConfig, str]:

@@ -13,6 +13,7 @@ from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
 from sbp_bayes.lm import LMConfig, MatmulDtype, Transformer, matmul_dtype, save_model
+from sbp_bayes.lm.memory import explain_out_of_memory
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
@@ -81,11 +82,15 @@ def pretrain(
 
     Raises:
         CorpusError: too few synthetic tokens for the share, or an empty corpus.
-        ConfigError: a vocabulary that is not the tokenizer's, or a budget below one step.
-        TrainingError: a loss that is not finite.
+        ConfigError: a vocabulary that is not the tokenizer's or does not hold a corpus's tokens, or a budget
+            below one step.
+        TrainingError: a loss that is not finite, or too little memory: the message has what a step needs.
         CheckpointError, StoreError: damaged state, or another plan's, in `directory`.
     """
     _refuse_other_vocabulary(config, tokenizer)
+    for name, corpus in (("real", real), ("synthetic", synthetic), ("validation", validation)):
+        if corpus is not None:
+            config.model.require_known(corpus.tokens, f"the {name} corpus")
     mixture = build_mixture(config, real, synthetic)
     validate = _validation(validation, config.model.context_length)
     inputs = {
@@ -98,9 +103,10 @@ def pretrain(
 
     def work(folder: StageFolder) -> Outcome:
         tokenizer.save(folder.path / TOKENIZER)
-        return _pretrain(
-            config, mixture, validate, folder, label=label, checkpoint_seconds=checkpoint_seconds
-        )
+        with explain_out_of_memory(config.model, config.rows_per_batch, matmul_dtype(config.matmul_dtype)):
+            return _pretrain(
+                config, mixture, validate, folder, label=label, checkpoint_seconds=checkpoint_seconds
+            )
 
     return run_stage(plan, directory, work)
 

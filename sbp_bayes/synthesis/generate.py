@@ -17,16 +17,22 @@ from pathlib import Path
 
 import numpy as np
 
-from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.base.store import read_json
 from sbp_bayes.base.workers import usable_cores, worker_pool
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
-from sbp_bayes.lm import Generated, LMConfig, Sampling, generate, load_model, with_context_length
-from sbp_bayes.lm.weights import CONFIG
+from sbp_bayes.lm import (
+    Generated,
+    LMConfig,
+    Sampling,
+    generate,
+    load_model,
+    model_fingerprint,
+    with_context_length,
+)
 from sbp_bayes.synthesis.screen import Screen, ScreenConfig
 from sbp_bayes.synthesis.seeds import seed_document, stream_seed
 from sbp_bayes.synthesis.shards import Shard
@@ -91,6 +97,7 @@ def synthesize(
 
     Raises:
         CorpusError: `corpus` is empty, or hardly any sample passes the screen.
+        ConfigError: tokens or a tokenizer that the model's vocabulary does not hold.
         CheckpointError: the model is missing or damaged.
         StoreError: `directory` holds another plan's output or a damaged shard, or the disk is full.
     """
@@ -99,8 +106,11 @@ def synthesize(
         raise CorpusError("the corpus has no documents to draw seed documents from")
     model_dir = Path(model_dir)
     model = load_model(model_dir).config
+    fits = tokenizer.vocab_size <= model.vocab_size
+    require(fits, "tokenizer.vocab_size", tokenizer.vocab_size, f"at most the model's {model.vocab_size}")
+    model.require_known(corpus.tokens, "the corpus")
     inputs = {
-        "model": fingerprint(read_json(model_dir / CONFIG)),
+        "model": model_fingerprint(model_dir),
         "corpus": corpus.fingerprint,
         "tokenizer": tokenizer.fingerprint,
     }

@@ -8,15 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import LossTotals, Pairs
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.lm import MatmulDtype, Transformer, load_model, matmul_dtype, save_model, with_context_length
-from sbp_bayes.lm.weights import CONFIG
+from sbp_bayes.lm import (
+    MatmulDtype,
+    Transformer,
+    load_model,
+    matmul_dtype,
+    model_fingerprint,
+    save_model,
+    with_context_length,
+)
+from sbp_bayes.lm.memory import explain_out_of_memory
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
 from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
 
@@ -71,7 +78,7 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
 
     Args:
         config: the settings.
-        model_directory: weights to start from, as `save_model` wrote them.
+        model_directory: weights to start from, as `load_model` reads them.
         corpus: the documents that `pairs` index.
         pairs: the pairs to learn.
         validation_corpus: the documents that `validation_pairs` index.
@@ -81,11 +88,11 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     Raises:
         CorpusError: pairs of another corpus, no pairs, or tokens that the model doesn't know.
         CheckpointError: the model is missing or damaged.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or too little memory: the message has what a step needs.
         StoreError: the folder holds another plan or cannot be written.
     """
     model = load_model(model_directory)
-    inputs = {"model": fingerprint(read_json(Path(model_directory) / CONFIG))}
+    inputs = {"model": model_fingerprint(model_directory)}
     named = (("train", corpus, pairs), ("validation", validation_corpus, validation_pairs))
     for name, documents, indices in named:
         _refuse_strangers(name, documents, indices, model)
@@ -100,7 +107,13 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         pairs_fingerprint=pairs.fingerprint,
     )
     held_out = _validation(config, validation_corpus, validation_pairs)
-    return run_stage(plan, directory, lambda folder: _tune(config, model, source, held_out, folder))
+    shape = dataclasses.replace(model.config, context_length=row_length_of(config.max_document_tokens))
+
+    def work(folder: StageFolder) -> Outcome:
+        with explain_out_of_memory(shape, config.rows_per_batch, matmul_dtype(config.matmul_dtype)):
+            return _tune(config, model, source, held_out, folder)
+
+    return run_stage(plan, directory, work)
 
 
 def _tune(

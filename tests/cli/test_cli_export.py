@@ -1,10 +1,10 @@
-"""`sbp export-hf` writes what `load_hf` reads, with the tokenizer that lies beside the model."""
+"""`sbp export-hf` writes what `load_hf` and `--model` read, with the tokenizer that lies beside the model."""
 
 import torch
 
 from sbp_bayes.base.store import read_json
-from sbp_bayes.corpus import Tokenizer, train_tokenizer
-from sbp_bayes.lm import PRESETS, Transformer, load_hf, save_model
+from sbp_bayes.corpus import Corpus, Tokenizer, train_tokenizer
+from sbp_bayes.lm import PRESETS, Transformer, load_hf, load_model, save_model
 
 MODEL = PRESETS["smoke"]
 
@@ -24,6 +24,31 @@ def test_a_model_is_exported_with_its_tokenizer(tmp_path, sbp):
         assert torch.equal(back(inputs), model(inputs))
     assert Tokenizer.load(out / "tokenizer.json").vocab_size == tokenizer.vocab_size
     assert read_json(out / "generation_config.json")["eos_token_id"] == 0
+
+
+def test_an_export_serves_wherever_a_model_does(tmp_path, texts, sbp, mistake):
+    w = tmp_path
+    sbp("corpus", texts, "--vocab-size", 400, "--out", w / "corpus", "--set", "validation_share=0.1")
+    sbp("pair", w / "corpus", "--alpha", 0.1, "-k", 4, "--set", "dimension=8", "--out", w / "pairs")
+    validations = ("--set", "num_validations=1")
+    train = ("--preset", "smoke", "--rows-per-batch", 8, *validations)
+    sbp("pretrain", w / "corpus", *train, "--budget-tokens", 2048, "--out", w / "ours")
+    sbp("export-hf", w / "ours", "--out", w / "theirs")
+    for model in ("ours", "theirs"):
+        sbp("evaluate", w / "corpus", "--model", w / model, "--out", w / f"scores_{model}")
+        tune = ("--pairs", w / "pairs", "--epochs", 0.02, "--max-document-tokens", 31, *validations)
+        sbp("tune", w / "corpus", *tune, "--model", w / model, "--out", w / f"tuned_{model}")
+        sample = ("--tokens", 300, "--workers", 1, "--set", "shard_size=16")
+        sbp("synthesize", texts, "--model", w / model, *sample, "--out", w / f"synthetic_{model}")
+    scores = [read_json(w / f"scores_{model}" / "manifest.json")["counts"] for model in ("ours", "theirs")]
+    assert scores[0] == scores[1]
+    tuned = [load_model(w / f"tuned_{model}" / "best") for model in ("ours", "theirs")]
+    torch.testing.assert_close(tuned[0].state_dict(), tuned[1].state_dict(), rtol=1e-4, atol=1e-5)
+    synthetic = [Corpus.load(w / f"synthetic_{model}" / "corpus") for model in ("ours", "theirs")]
+    assert synthetic[0].fingerprint == synthetic[1].fingerprint
+    sbp("corpus", texts, "--vocab-size", 300, "--out", w / "other")
+    line = mistake("evaluate", w / "other", "--model", w / "theirs", "--out", w / "no")
+    assert line.startswith("the corpus was made with another tokenizer than the model's")
 
 
 def test_mistakes_are_named_and_leave_nothing(tmp_path, mistake):

@@ -1,12 +1,13 @@
 """Scores of documents: against a token-by-token evaluation, and back from the disk."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sbp_bayes.base.errors import CheckpointError, StoreError
+from sbp_bayes.base.errors import CheckpointError, ConfigError, StoreError
 from sbp_bayes.corpus import Corpus, Document
 from sbp_bayes.evaluation import SCORES, DocumentScores, evaluate, score_corpus
 from sbp_bayes.lm import LMConfig, Transformer, save_model
@@ -89,3 +90,12 @@ def test_damaged_scores_are_named(tmp_path: Path, content: bytes | str | None) -
         path.write_bytes(path.read_bytes()[:400] if content == "half" else content)
     with pytest.raises(StoreError, match=r"scores\.npz"):
         DocumentScores.load(path)
+
+
+def test_tokens_that_the_model_does_not_know_are_named(
+    tmp_path: Path, model: Transformer, corpus: Corpus
+) -> None:
+    save_model(model, tmp_path / "model")
+    foreign = dataclasses.replace(corpus, tokens=corpus.tokens + 5)
+    with pytest.raises(ConfigError, match="the corpus has token 24, but vocab_size = 20"):
+        evaluate(tmp_path / "model", foreign, tmp_path / "scores")

@@ -73,6 +73,27 @@ def test_bytes_do_not_depend_on_company(
         assert as_bytes(alone) == [as_bytes(samples)[index]]
 
 
+def test_samples_of_one_prompt_read_it_once_and_keep_their_bytes(
+    model: Transformer, prompts: list[np.ndarray], samples: list[Generated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each prompt thrice, in an order that mixes them: sample 0 … 149 of the first kind stay as they are."""
+    order = numpy_generator(2).permutation(450).tolist()
+    read: list[bytes] = []
+    prefill = decode_module._prefill
+
+    def recorded(model: Transformer, prompts: list[np.ndarray], padded: int) -> Iterator:
+        read.extend(prompt.tobytes() for prompt in prompts)
+        return prefill(model, prompts, padded)
+
+    monkeypatch.setattr(decode_module, "_prefill", recorded)
+    repeated = generate(model, [prompts[i % 150] for i in order], max_new_tokens=40, stream_seeds=order)
+    assert sorted(read) == sorted({prompt.tobytes() for prompt in prompts})
+    by_seed = dict(zip(order, as_bytes(repeated), strict=True))
+    assert [by_seed[i] for i in range(150)] == as_bytes(samples)
+    alone = generate(model, [prompts[41]], max_new_tokens=40, stream_seeds=[341])
+    assert as_bytes(alone) == [by_seed[341]]
+
+
 def test_iteration_yields_every_index_once_as_generate_does(
     model: Transformer, prompts: list[np.ndarray], samples: list[Generated]
 ) -> None:
@@ -232,9 +253,18 @@ def test_mistakes_are_named(model: Transformer, arguments: dict, message: str) -
 
 
 def test_an_empty_prompt_is_refused_and_no_prompts_are_none(model: Transformer) -> None:
-    with pytest.raises(ConfigError, match="prompt 0 of 0 tokens"):
+    with pytest.raises(ConfigError, match="prompt 0 is empty"):
         generate(model, [np.array([], dtype=np.int64)], max_new_tokens=1, stream_seeds=[1])
     assert generate(model, [], max_new_tokens=1, stream_seeds=[]) == []
+
+
+@pytest.mark.parametrize("token", [-1, 40])
+def test_tokens_outside_the_vocabulary_are_named(model: Transformer, token: int) -> None:
+    with pytest.raises(ConfigError, match=f"prompt 1 has token {token}, but vocab_size = 40"):
+        generate(model, [np.array([3]), np.array([3, token])], max_new_tokens=1, stream_seeds=[1, 2])
+    for use in (model, lambda rows: log_prob_documents(model, rows.numpy())):
+        with pytest.raises(ConfigError, match=f"a row has token {token}, but vocab_size = 40"):
+            use(torch.tensor([[3, token]]))
 
 
 def test_document_probabilities_sum_to_one_with_those_that_go_on() -> None:

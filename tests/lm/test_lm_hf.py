@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, StoreError
 from sbp_bayes.corpus import Tokenizer, train_tokenizer
-from sbp_bayes.lm import LMConfig, RopeScaling, Transformer, export_hf, load_hf
+from sbp_bayes.lm import (
+    LMConfig,
+    RopeScaling,
+    Transformer,
+    export_hf,
+    load_hf,
+    load_model,
+    model_fingerprint,
+    save_model,
+)
 from sbp_bayes.lm.layers import rotary_frequencies
 
 SMALL = LMConfig(
@@ -139,6 +149,39 @@ def test_an_export_comes_back_to_the_bit(tmp_path: Path, tied: bool) -> None:
     export_hf(back, tmp_path / "two")
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@torch.no_grad()
+def test_an_export_is_read_like_a_checkpoint_of_ours(exported: Path, tmp_path: Path) -> None:
+    save_model(random_model(), tmp_path / "ours")
+    back = load_model(exported)
+    assert torch.equal(back(some_tokens()), load_model(tmp_path / "ours")(some_tokens()))
+    other = tmp_path / "other"
+    export_hf(random_model(seed=2), other)
+    assert (other / "config.json").read_bytes() == (exported / "config.json").read_bytes()
+    export_hf(back, tmp_path / "again")
+    assert model_fingerprint(exported) == model_fingerprint(tmp_path / "again") != model_fingerprint(other)
+
+
+def test_shards_count_in_the_fingerprint(tmp_path: Path, transformers: ModuleType) -> None:
+    model = qwen3(transformers)
+    model.save_pretrained(tmp_path / "a", max_shard_size="10KB")
+    with torch.no_grad():
+        model.model.norm.weight += 1
+    model.save_pretrained(tmp_path / "b", max_shard_size="10KB")
+    assert len(list((tmp_path / "a").glob("model-*.safetensors"))) > 1
+    assert model_fingerprint(tmp_path / "a") != model_fingerprint(tmp_path / "b")
+    assert load_model(tmp_path / "b").final_norm[0] - load_model(tmp_path / "a").final_norm[0] == 1
+
+
+@pytest.mark.parametrize("end", [151645, [151645, 151643]])
+def test_a_foreign_end_of_text_is_no_checkpoint_of_ours(exported: Path, end: Any) -> None:
+    rewrite(exported, lambda record: record | {"eos_token_id": end})
+    load_hf(exported)
+    with pytest.raises(
+        CheckpointError, match=rf"config\.json: eos_token_id = {re.escape(repr(end))}: expected 0"
+    ):
+        load_model(exported)
 
 
 def qwen3(transformers: ModuleType, **changes: Any) -> Any:
@@ -327,8 +370,9 @@ def test_the_exported_tokenizer_is_ours_with_eos_in_front(
     assert theirs("a<|sep|>").input_ids == [0, *tokenizer.encode(["a"])[0], 1]
     assert (theirs.bos_token_id, theirs.eos_token_id, theirs.sep_token_id) == (0, 0, 1)
     assert theirs.model_max_length == SMALL.context_length
-    again = Tokenizer.load(tmp_path / "tokenizer.json").encode(TEXTS)
-    assert [list(tokens) for tokens in again] == [list(tokens) for tokens in tokenizer.encode(TEXTS)]
+    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert again.fingerprint == tokenizer.fingerprint
+    assert list(map(list, again.encode(TEXTS))) == list(map(list, tokenizer.encode(TEXTS)))
 
 
 def test_transformers_generates_from_the_model_as_it_is(

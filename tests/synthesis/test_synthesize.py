@@ -17,6 +17,7 @@ from sbp_bayes.lm import LMConfig, Transformer, generate, load_model, save_model
 from sbp_bayes.synthesis import CORPUS, SynthesisConfig, seed_document, stream_seed, synthesize
 
 TEXT = "the cat sat on a mat and saw seven small birds near an old stone wall by the river"
+OTHER = ["a model of other words learns them here, pair after pair, until nothing else is left to say"]
 CONFIG = SynthesisConfig(num_tokens=400, max_document_tokens=12, slots=64, shard_size=16, seed=5)
 
 
@@ -189,6 +190,11 @@ def test_mistakes_are_named(given: Given, tmp_path: Path) -> None:
         run(dataclasses.replace(given, corpus=given.corpus.select([])), tmp_path / "b")
     with pytest.raises(ConfigError, match="num_workers"):
         run(given, tmp_path / "w", num_workers=0)
+    with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size = 290 .* at most the model's 280"):
+        run(dataclasses.replace(given, tokenizer=train_tokenizer(OTHER, 290)), tmp_path / "t")
+    foreign = dataclasses.replace(given.corpus, tokens=given.corpus.tokens + 100)
+    with pytest.raises(ConfigError, match=r"the corpus has token 3\d\d, but vocab_size = 280"):
+        run(dataclasses.replace(given, corpus=foreign), tmp_path / "f")
     with pytest.raises(CheckpointError, match="none"):
         run(dataclasses.replace(given, model_dir=tmp_path / "none"), tmp_path / "c")
 

@@ -1,0 +1,148 @@
+"""What a training step needs of memory, computed before it is tried, and said when it is not there.
+
+Shapes: B rows, T time, N = B·T positions, D width, H query heads, G key-value heads, E head width,
+F hidden width, V vocabulary.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import TrainingError
+from sbp_bayes.lm.config import LMConfig
+from sbp_bayes.lm.loss import CHUNK
+
+FLOAT = torch.float32.itemsize
+TOKEN = torch.int64.itemsize
+COMPLEX = torch.complex64.itemsize
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingMemory:
+    """Bytes of a training step, by part.
+
+    Attributes:
+        parameters: the weights, float32.
+        gradients: one a parameter.
+        optimiser: AdamW's two means a parameter.
+        activations: what the forward pass keeps for the backward pass.
+        workspace: the most that is there for a moment besides: logits of the loss, or gradients of
+            activations in a feed-forward network.
+    """
+
+    parameters: int
+    gradients: int
+    optimiser: int
+    activations: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        """Sum of the parts. Gradients grow while activations go, so a step's peak is somewhat below it.
+
+        The process holds more than its tensors: on Linux, holes in glibc's heap came to 0.4 of this sum.
+        """
+        return sum(dataclasses.astuple(self))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {_readable(size)}" for name, size in dataclasses.asdict(self).items())
+        return f"{_readable(self.total)} ({parts})"
+
+
+def training_memory(
+    config: LMConfig, rows: int, *, matmul_dtype: torch.dtype | None = None, length: int | None = None
+) -> TrainingMemory:
+    """Return what a step of `Transformer.loss_sum`, its gradients and AdamW needs, in eager mode on a CPU.
+
+    Args:
+        config: the model.
+        rows: B, rows of a step.
+        matmul_dtype: as in `Transformer.set_matmul_dtype`; the copies that it rounds to are kept.
+        length: T, tokens of a row; by default the model's context.
+
+    Raises:
+        ConfigError: no rows, or rows that are empty or longer than the context.
+    """
+    positions = config.context_length if length is None else length
+    require(rows > 0, "rows", rows, "a positive number")
+    require(0 < positions <= config.context_length, "length", positions, f"1 to {config.context_length}")
+    weights = config.num_parameters * FLOAT
+    return TrainingMemory(
+        parameters=weights,
+        gradients=weights,
+        optimiser=2 * weights,
+        activations=_activations(config, rows, positions, matmul_dtype),
+        workspace=_workspace(config, rows * positions, matmul_dtype),
+    )
+
+
+@contextmanager
+def explain_out_of_memory(config: LMConfig, rows: int, matmul_dtype: torch.dtype | None) -> Iterator[None]:
+    """Turn a lack of memory under this block into a `TrainingError` that says what a step needs.
+
+    Args:
+        config: the model that is trained; rows have the length of its context.
+        rows: rows of a step.
+        matmul_dtype: as in `training_memory`.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)):
+            raise
+        needed = training_memory(config, rows, matmul_dtype=matmul_dtype)
+        raise TrainingError(
+            f"out of memory: a step of {rows} rows of {config.context_length} tokens needs {needed}; "
+            "fewer rows_per_batch need less"
+        ) from error
+
+
+def _activations(config: LMConfig, rows: int, length: int, matmul_dtype: torch.dtype | None) -> int:
+    """Bytes saved by the forward pass: tokens, mask and turns, the layers, the final norm and the loss."""
+    num_positions = rows * length
+    heads = config.num_heads + config.num_kv_heads
+    tokens = 3 * num_positions * TOKEN
+    mask = rows * length**2 * FLOAT
+    turns = length * heads * config.head_width // 2 * COMPLEX
+    layers = config.num_layers * _layer(config, num_positions, matmul_dtype)
+    final_norm = num_positions * (config.width + 1) * FLOAT
+    loss = (num_positions + config.vocab_size) * config.width * FLOAT
+    return tokens + mask + turns + layers + final_norm + loss
+
+
+def _layer(config: LMConfig, num_positions: int, matmul_dtype: torch.dtype | None) -> int:
+    """Bytes that one block saves for its backward pass."""
+    width, hidden, head = config.width, config.hidden_width, config.head_width
+    heads, kv_heads = config.num_heads, config.num_kv_heads
+    norms = 2 * (width + 1)  # x / rms(x) and 1 / rms(x), before attention and feed-forward
+    qkv = (heads + 2 * kv_heads) * head  # kept whole by the values, which are a part of it
+    queries_and_keys = (heads + kv_heads) * (2 * head + 1)  # normalised, 1 / rms, and turned
+    mixed = heads * (head + 1)  # attention's output and its log of sums
+    gate_up = 3 * hidden  # gate, up and silu(gate)
+    factors = 2 * width + heads * head + hidden  # what the four matrices multiply
+    floats = norms + qkv + queries_and_keys + mixed + gate_up
+    if matmul_dtype is None:
+        return num_positions * (floats + factors) * FLOAT
+    matrices = width * ((2 * heads + 2 * kv_heads) * head + 3 * hidden)
+    return num_positions * floats * FLOAT + (num_positions * factors + matrices) * matmul_dtype.itemsize
+
+
+def _workspace(config: LMConfig, num_positions: int, matmul_dtype: torch.dtype | None) -> int:
+    """Bytes of the larger of two moments: a chunk of the loss, and ∂/∂(gate, up) of the last layer."""
+    rounded = 0 if matmul_dtype is None else matmul_dtype.itemsize
+    chunk = min(CHUNK, num_positions)
+    logits = 2 * chunk * config.vocab_size * (FLOAT + rounded)  # of two chunks, one of them going
+    hidden = num_positions * config.width * FLOAT
+    copies = (num_positions + config.vocab_size) * config.width * rounded
+    feed_forward = 3 * num_positions * config.hidden_width * FLOAT  # of silu(gate), up and their product
+    return hidden + max(logits + copies, feed_forward)
+
+
+def _readable(size: int) -> str:
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 2**10:.1f} KiB"

@@ -1,0 +1,85 @@
+"""The memory of a training step: the formula against the profiler's count of every allocation."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from sbp_bayes.base.errors import ConfigError, TrainingError
+from sbp_bayes.base.records import Batch
+from sbp_bayes.lm import LMConfig, Transformer
+from sbp_bayes.lm.memory import explain_out_of_memory, training_memory
+from sbp_bayes.training import OptimiserConfig
+from sbp_bayes.training.optimiser import build_optimiser
+
+SMALL = LMConfig(
+    vocab_size=1500,
+    context_length=256,
+    width=96,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_width=16,
+    hidden_width=200,
+)
+WIDE = dataclasses.replace(SMALL, vocab_size=60, hidden_width=500, tied_embeddings=False)
+
+
+def peak_of_a_step(config: LMConfig, rows: int, matmul_dtype: torch.dtype | None, trace: Path) -> int:
+    """Bytes that a step allocates at its peak, parameters and optimiser aside."""
+    model = Transformer(config).set_matmul_dtype(matmul_dtype)
+    optimiser = build_optimiser(model, OptimiserConfig())
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        tokens = torch.randint(2, config.vocab_size, (rows, config.context_length), generator=generator)
+        segments = (torch.arange(config.context_length) // 100).expand(tokens.shape).contiguous()
+        loss, num_targets = model.loss_sum(Batch(tokens, tokens.roll(-1, 1), segments))
+        (loss / num_targets).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+
+    step()
+    optimiser.zero_grad(set_to_none=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    profiler.export_chrome_trace(str(trace))
+    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["name"] == "[memory]"]
+    changes = torch.tensor([e["args"]["Bytes"] for e in sorted(events, key=lambda event: event["ts"])])
+    return int(changes.cumsum(0).max())
+
+
+@pytest.mark.parametrize("matmul_dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize(("config", "rows", "least"), [(SMALL, 8, 0.99), (WIDE, 4, 0.9)])
+def test_the_formula_is_what_the_profiler_counts(
+    tmp_path: Path, config: LMConfig, rows: int, least: float, matmul_dtype: torch.dtype | None
+) -> None:
+    """The loss has the peak of the first, to a percent; of the second a feed-forward network, bounded."""
+    predicted = training_memory(config, rows, matmul_dtype=matmul_dtype)
+    measured = peak_of_a_step(config, rows, matmul_dtype, tmp_path / "trace.json")
+    assert least < measured / (predicted.activations + predicted.workspace) < 1.01
+    assert 0.9 < (measured + predicted.parameters + predicted.optimiser) / predicted.total < 1
+
+
+def test_parts_are_those_of_the_model() -> None:
+    parts, parameters = training_memory(SMALL, 8), sum(p.nbytes for p in Transformer(SMALL).parameters())
+    assert (parts.parameters, parts.gradients, parts.optimiser) == (parameters, parameters, 2 * parameters)
+    assert parts.total == 4 * parameters + parts.activations + parts.workspace
+    assert training_memory(SMALL, 8, length=128).activations < parts.activations / 2
+    for arguments, key in (({"rows": 0}, "rows"), ({"rows": 1, "length": 257}, "length")):
+        with pytest.raises(ConfigError, match=f"{key} = .* is out of range"):
+            training_memory(SMALL, **arguments)
+
+
+def test_a_lack_of_memory_says_what_a_step_needs() -> None:
+    needed = "out of memory: a step of 8 rows of 256 tokens needs 55.0 MiB (parameters 1.4 MiB, "
+    for lack in (lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60)):
+        with pytest.raises(TrainingError) as caught, explain_out_of_memory(SMALL, 8, None):
+            lack()
+        assert str(caught.value).startswith(needed)
+    with pytest.raises(RuntimeError, match="another"), explain_out_of_memory(SMALL, 8, None):
+        raise RuntimeError("another")
