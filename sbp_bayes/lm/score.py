@@ -3,6 +3,7 @@
 Shapes: B rows, T time, N positions with a target.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from sbp_bayes.lm.loss import token_losses
 from sbp_bayes.lm.model import Transformer
 
 TOKENS_PER_BATCH = 8192
+SORTED_TOGETHER = 4096
+"""Rows that are held, and sorted by length, at once."""
 
 
 @torch.no_grad()
@@ -33,16 +36,18 @@ def score_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score rows of (inputs, targets, segments), each an int64 array (T,); lengths may differ.
 
+    Rows of like length share a batch, so that little of it is padding.
+
     Returns:
         per row, −Σ log P(target) in nats (float64) and the number of targets (int64).
     """
-    nats, counts = [], []
-    for batch in _batches(rows):
-        nats_B, count_B = score_batch(model, batch)
-        nats.append(nats_B.numpy())
-        counts.append(count_B.numpy())
-    if not nats:
-        return np.zeros(0), np.zeros(0, dtype=np.int64)
+    nats, counts, rows = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], iter(rows)
+    while window := list(itertools.islice(rows, SORTED_TOGETHER)):
+        by_length = np.argsort([len(row[0]) for row in window], kind="stable")
+        scores = [score_batch(model, batch) for batch in _batches(window[i] for i in by_length)]
+        place = np.argsort(by_length)
+        nats.append(torch.cat([nats_B for nats_B, _ in scores]).numpy()[place])
+        counts.append(torch.cat([count_B for _, count_B in scores]).numpy()[place])
     return np.concatenate(nats), np.concatenate(counts)
 
 

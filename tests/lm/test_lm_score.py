@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.base.records import EOS, IGNORE
+from sbp_bayes.base.records import EOS, IGNORE, Batch
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.lm import PRESETS, Transformer, log_prob_documents, score_rows
 from sbp_bayes.lm import score as score_module
@@ -26,9 +26,13 @@ def ragged_rows(num_rows: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]
     return rows
 
 
-def test_rows_score_as_they_do_alone(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("together", [7, 4096])
+def test_rows_score_as_they_do_alone(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
     rows = ragged_rows(30)
     monkeypatch.setattr(score_module, "TOKENS_PER_BATCH", 200)
+    monkeypatch.setattr(score_module, "SORTED_TOGETHER", together)
     nats, counts = score_rows(model, iter(rows))
     for (inputs, targets, segments), row_nats, count in zip(rows, nats, counts, strict=True):
         logits = model(torch.tensor(inputs)[None], torch.tensor(segments)[None])[0].detach()
@@ -37,6 +41,20 @@ def test_rows_score_as_they_do_alone(model: Transformer, monkeypatch: pytest.Mon
         )
         assert row_nats == pytest.approx(float(expected), rel=1e-5, abs=1e-6)
         assert count == (targets != IGNORE).sum()
+
+
+def test_rows_of_like_length_share_a_batch(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, positions = ragged_rows(300), []
+    monkeypatch.setattr(score_module, "TOKENS_PER_BATCH", 1000)
+    score_batch = score_module.score_batch
+
+    def counted(model: Transformer, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        positions.append(batch.inputs.numel())
+        return score_batch(model, batch)
+
+    monkeypatch.setattr(score_module, "score_batch", counted)
+    score_rows(model, rows)
+    assert sum(positions) < 1.2 * sum(len(row[0]) for row in rows)
 
 
 def test_a_document_is_scored_with_its_end(model: Transformer) -> None:
