@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.claims.evidence import RESULTS, collect, keep
-from experiments.claims.judge import Claim, judge
+from experiments.claims.judge import INFORMATIVE, Claim, informative_worlds, judge
 from experiments.claims.predictor import predict_settings, predict_worlds
 from sbp_bayes.base.config import encode
 from sbp_bayes.base.errors import SbpError
@@ -26,24 +26,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_json(options.out / "claims.json", encode(claims))
         predictions = {"settings": predict_settings(evidence), "worlds": predict_worlds(evidence)}
         write_json(options.out / "predictions.json", encode(predictions))
-        write_text(options.out / "claims.md", markdown(claims))
+        table = markdown(claims, informative_worlds(evidence))
+        write_text(options.out / "claims.md", table)
     except SbpError as error:
         print(f"python -m experiments.claims: error: {error}", file=sys.stderr)
         return 2
-    print(markdown(claims), end="")
+    print(table, end="")
     print(f"\nkept in {options.out}")
     return 0
 
 
-def markdown(claims: Sequence[Claim]) -> str:
-    """Return the claims as a table in Markdown."""
+def markdown(claims: Sequence[Claim], informative: Sequence[str]) -> str:
+    """Return the claims as a table in Markdown, and below it the worlds that count as informative."""
     lines = ["| | claim | statistic | value | verdict | evidence |", "|---|---|---|---|---|---|"]
     for claim in claims:
         interval = "" if claim.low is None else f" [{claim.low:.4f}, {claim.high:.4f}]"
         value = f"{claim.value:.4f}{interval}".replace("-", "−")
         cells = (claim.name, claim.claim, claim.statistic, value, claim.verdict, claim.evidence)
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    note = (
+        f"I(d1;d2) is large, {INFORMATIVE} nats a token at least, in {', '.join(informative) or 'no world'}."
+    )
+    return "\n".join([*lines, "", note]) + "\n"
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def _uniform(evidence: Evidence) -> list[Claim]:
 
 
 def _synthesizer(evidence: Evidence) -> list[Claim]:
-    worlds = _informative(evidence)
+    worlds = informative_worlds(evidence)
     if not worlds:
         return []
     recovered = _mean_over(worlds, lambda w: evidence.measure(w, "marginal") - evidence.measure(w, "loss"))
@@ -147,7 +147,7 @@ def _synthesizer(evidence: Evidence) -> list[Claim]:
             "The synthesizer's loss comes nearer to H(d2|d1) than to H(d2)",
             "share of I(d1;d2) that it learns, less one half",
             recovered / known - 0.5,
-            ", ".join(worlds),
+            _listed(worlds),
         ),
         Claim(
             name="b2",
@@ -186,7 +186,9 @@ def _approach(evidence: Evidence) -> list[Claim]:
 
 def _carried(evidence: Evidence) -> list[Claim]:
     worlds = [
-        w for w in _informative(evidence) if "carried" in (evidence.results(w, "sbp")[0]["synthesizer"] or {})
+        w
+        for w in informative_worlds(evidence)
+        if "carried" in (evidence.results(w, "sbp")[0]["synthesizer"] or {})
     ]
     if not worlds:
         return []
@@ -199,13 +201,13 @@ def _carried(evidence: Evidence) -> list[Claim]:
                 worlds, lambda w: evidence.measure(w, "carried") - evidence.measure(w, "exact_carried")
             ),
             0.1,
-            ", ".join(worlds),
+            _listed(worlds),
         )
     ]
 
 
 def _gains(evidence: Evidence) -> list[Claim]:
-    rich = _informative(evidence)
+    rich = informative_worlds(evidence)
     poor = [w for w in evidence.validations if evidence.information(w) < INFORMATIVE]
     rivals = {
         "baseline": "repetition at its best checkpoint",
@@ -218,7 +220,7 @@ def _gains(evidence: Evidence) -> list[Claim]:
         if worlds:
             gains = _mean_over(worlds, functools.partial(evidence.gain, over=arm))
             claim = f"SBP beats {rival} where I(d1;d2) is large"
-            claims.append(_above(f"d{number}", claim, "gain, nats a token", gains, ", ".join(worlds)))
+            claims.append(_above(f"d{number}", claim, "gain, nats a token", gains, _listed(worlds)))
     if rich and poor:
         gain = {w: evidence.gain(w) for w in (*rich, *poor)}
         claims.append(
@@ -227,14 +229,14 @@ def _gains(evidence: Evidence) -> list[Claim]:
                 "SBP gains more where I(d1;d2) is large than where it is small",
                 "gain there less gain elsewhere, nats a token",
                 _mean_over(rich, gain.__getitem__) - _mean_over(poor, gain.__getitem__),
-                f"{', '.join(rich)} against {', '.join(poor)}",
+                f"{_listed(rich)} against {_listed(poor)}",
             )
         )
     return claims
 
 
 def _random_pairs(evidence: Evidence) -> list[Claim]:
-    worlds = [w for w in _informative(evidence) if evidence.results(w, "random_pairs")]
+    worlds = [w for w in informative_worlds(evidence) if evidence.results(w, "random_pairs")]
     if not worlds:
         return []
     lost = _mean_over(worlds, functools.partial(evidence.gain, over="random_pairs"))
@@ -245,7 +247,7 @@ def _random_pairs(evidence: Evidence) -> list[Claim]:
             "Random pairs gain less than pairs of one concept",
             "SBP's gain over SBP on random pairs, nats a token",
             lost,
-            ", ".join(worlds),
+            _listed(worlds),
         ),
         _within(
             "e2",
@@ -253,7 +255,7 @@ def _random_pairs(evidence: Evidence) -> list[Claim]:
             "their gain over repetition, nats a token",
             left,
             NOTHING,
-            ", ".join(worlds),
+            _listed(worlds),
         ),
     ]
 
@@ -278,7 +280,7 @@ def _prediction(evidence: Evidence) -> list[Claim]:
                 "The same formula predicts the gain in other worlds",
                 "R² there of the fit to the settings above",
                 explained(worlds),
-                ", ".join(prediction.world for prediction in worlds),
+                _listed([prediction.world for prediction in worlds]),
             )
         )
     return claims
@@ -355,7 +357,12 @@ def _drift(evidence: Evidence) -> list[Claim]:
     ]
 
 
-def _informative(evidence: Evidence) -> list[str]:
+def _listed(worlds: Sequence[str]) -> str:
+    return ", ".join(worlds) if len(worlds) <= 2 else f"{len(worlds)} worlds"
+
+
+def informative_worlds(evidence: Evidence) -> list[str]:
+    """Return the worlds in which I(d1; d2) counts as large."""
     return [w for w in evidence.validations if evidence.information(w) >= INFORMATIVE]
 
 

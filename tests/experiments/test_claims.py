@@ -162,7 +162,8 @@ def test_a_formula_that_holds_is_found_here_and_elsewhere() -> None:
 
 
 def test_bars_in_a_claim_do_not_end_a_cell() -> None:
-    header, rule, *rows = markdown(judge(evidence())).splitlines()
+    header, rule, *rows, _, note = markdown(judge(evidence()), ["fact_views"]).splitlines()
+    assert note.endswith(" in fact_views.")
     assert any(r"H(d2\|d1)" in row for row in rows)
     for row in (header, rule, *rows):
         assert len(re.findall(r"(?<!\\)\|", row)) == 7
