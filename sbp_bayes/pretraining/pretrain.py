@@ -16,7 +16,7 @@ from sbp_bayes.lm import LMConfig, MatmulDtype, Transformer, matmul_dtype, save_
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
-from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
 
 TOKENIZER = "tokenizer.json"
 
@@ -28,6 +28,7 @@ class PretrainConfig:
     Attributes:
         model: shape of the model; its context length is the length of a row.
         optimiser: AdamW and its schedule over the whole budget.
+        engine: how gradients are computed.
         budget_tokens: positions trained on, repetitions included; rounded down to whole steps.
         rows_per_batch: rows a step.
         synthetic_share: share of the budget that is synthetic; 0 is the baseline (and the oracle).
@@ -38,6 +39,7 @@ class PretrainConfig:
 
     model: LMConfig
     optimiser: OptimiserConfig
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009 - frozen
     budget_tokens: int
     rows_per_batch: int
     synthetic_share: float = 0.0
@@ -169,6 +171,7 @@ def _pretrain(
         ),
         mixture,
         optimiser=config.optimiser,
+        engine=config.engine,
         directory=folder.path,
         save_weights=save_model,
         validate=validate,

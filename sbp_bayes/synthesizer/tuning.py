@@ -18,7 +18,7 @@ from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import MatmulDtype, Transformer, load_model, matmul_dtype, save_model, with_context_length
 from sbp_bayes.lm.weights import CONFIG
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
-from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class TuneConfig:
         num_epochs: most times that each pair is seen.
         rows_per_batch: rows of 2·max_document_tokens + 2 positions a step.
         optimiser: AdamW and its schedule.
+        engine: how gradients are computed.
         num_validations: validations, evenly spaced, after the first one before tuning.
         patience: stop after so many validations in a row without a new lowest loss; None: never.
         max_validation_pairs: validation pairs used, chosen at random where there are more.
@@ -41,6 +42,7 @@ class TuneConfig:
     num_epochs: float = 2.0
     rows_per_batch: int = 16
     optimiser: OptimiserConfig = OptimiserConfig(peak_lr=5e-4)  # noqa: RUF009 - frozen
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009 - frozen
     num_validations: int = 10
     patience: int | None = 3
     max_validation_pairs: int = 512
@@ -115,6 +117,7 @@ def _tune(
         ),
         source,
         optimiser=config.optimiser,
+        engine=config.engine,
         directory=folder.path,
         save_weights=save_model,
         validate=validate,

@@ -14,9 +14,10 @@ from torch import nn
 from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import TrainingError
 from sbp_bayes.base.progress import progress
-from sbp_bayes.base.records import Batch, LossTotals
+from sbp_bayes.base.records import IGNORE, Batch, LossTotals
 from sbp_bayes.base.store import read_json_lines
 from sbp_bayes.training.checkpoint import TrainState, restore_checkpoint, save_checkpoint
+from sbp_bayes.training.engine import Engine, EngineConfig
 from sbp_bayes.training.metrics import MetricsLog
 from sbp_bayes.training.optimiser import OptimiserConfig, build_optimiser
 from sbp_bayes.training.schedule import learning_rate, validation_steps
@@ -77,6 +78,7 @@ def train(
     source: BatchSource,
     *,
     optimiser: OptimiserConfig,
+    engine: EngineConfig = EngineConfig(),  # noqa: B008 - frozen
     directory: Path,
     save_weights: Callable[[M, Path], None],
     validate: Callable[[M], LossTotals] | None = None,
@@ -96,6 +98,7 @@ def train(
         model: has `loss_sum(batch) -> (summed loss in nats, number of targets)` and no randomness.
         source: the batches, one a step.
         optimiser: AdamW and its schedule over the source's steps.
+        engine: how gradients are computed.
         directory: the training's own folder.
         save_weights: writes a model's weights to a folder.
         validate: total loss on held-out text; called without gradients, in evaluation mode.
@@ -117,6 +120,7 @@ def train(
         model,
         source,
         config=optimiser,
+        engine=engine,
         directory=directory,
         save_weights=save_weights,
         validate=validate,
@@ -135,6 +139,7 @@ class _Training(Generic[M]):
         source: BatchSource,
         *,
         config: OptimiserConfig,
+        engine: EngineConfig,
         directory: Path,
         save_weights: Callable[[M, Path], None],
         validate: Callable[[M], LossTotals] | None,
@@ -145,9 +150,11 @@ class _Training(Generic[M]):
         self.directory, self.save_weights, self.validate = directory, save_weights, validate
         self.patience = math.inf if patience is None else patience
         self.validated_steps = validation_steps(source.num_steps, num_validations)
+        self.engine = Engine(model, engine, config.z_loss)
         self.adamw = build_optimiser(model, config)
         shapes = {name: [str(p.dtype), *p.shape] for name, p in model.named_parameters()}
-        plan = fingerprint(shapes, source.fingerprint, source.num_steps, config, num_validations, patience)
+        settings = [config, engine, num_validations, patience]
+        plan = fingerprint(shapes, source.fingerprint, source.num_steps, settings)
         restored = restore_checkpoint(directory / CHECKPOINTS, plan, model, self.adamw)
         self.is_fresh = restored is None
         self.state = restored or TrainState(plan=plan, num_threads=torch.get_num_threads())
@@ -186,14 +193,13 @@ class _Training(Generic[M]):
     def step(self) -> None:
         """Do one step and log it."""
         started, state = time.perf_counter(), self.state
-        batch = _to_device(self.source.batch(state.step), next(self.model.parameters()).device)
-        self.adamw.zero_grad(set_to_none=True)
-        loss_sum, num_targets = self.model.loss_sum(batch)  # type: ignore[operator]
+        batch = self.source.batch(state.step)
+        num_targets = int((batch.targets != IGNORE).sum())
         if num_targets == 0:
             raise TrainingError(f"step {state.step + 1}: the batch has no target")
-        loss = loss_sum / num_targets
+        self.adamw.zero_grad(set_to_none=True)
+        loss = self.engine.backward(batch, num_targets)
         state.loss_nats_per_token = _finite(loss.item(), "loss", state.step + 1)
-        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         gradient_norm = _finite(norm.item(), "gradient norm", state.step + 1)
         rate = learning_rate(state.step, self.source.num_steps, self.config)
@@ -252,10 +258,6 @@ def _finite(value: float, name: str, step: int) -> float:
     if not math.isfinite(value):
         raise TrainingError(f"step {step}: the {name} is {value}")
     return value
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return Batch(batch.inputs.to(device), batch.targets.to(device), batch.segments.to(device))
 
 
 @contextmanager

@@ -228,10 +228,13 @@ def test_bad_settings_are_named(tmp_path, key, value) -> None:
         ("beta2", -0.1),
         ("weight_decay", -0.1),
         ("weight_decay", math.nan),
+        ("schedule", "linear"),
+        ("decay_share", 1.1),
+        ("z_loss", -1e-4),
     ],
 )
 def test_bad_optimiser_settings_are_named(key, value) -> None:
-    with pytest.raises(ConfigError, match=f"{key} = {value} is out of range"):
+    with pytest.raises(ConfigError, match=f"{key} = {value!r} is out of range"):
         dataclasses.replace(OptimiserConfig(), **{key: value})
 
 
@@ -248,9 +251,14 @@ def test_decay_spares_vectors_and_embeddings() -> None:
     }
 
 
-@given(num_steps=st.integers(1, 400), share=st.floats(0, 1), ratio=st.floats(0, 1))
-def test_schedule_rises_to_its_peak_and_falls_to_its_end(num_steps, share, ratio) -> None:
-    config = OptimiserConfig(peak_lr=0.5, warmup_share=share, final_lr_ratio=ratio)
+@given(
+    num_steps=st.integers(1, 400),
+    share=st.floats(0, 1),
+    ratio=st.floats(0, 1),
+    schedule=st.sampled_from(["cosine", "wsd"]),
+)
+def test_schedule_rises_to_its_peak_and_falls_to_its_end(num_steps, share, ratio, schedule) -> None:
+    config = OptimiserConfig(peak_lr=0.5, warmup_share=share, final_lr_ratio=ratio, schedule=schedule)
     rates = [learning_rate(step, num_steps, config) for step in range(num_steps)]
     warmup = math.ceil(share * num_steps)
     assert all(0 <= rate <= 0.5 for rate in rates)
@@ -264,6 +272,19 @@ def test_schedule_rises_to_its_peak_and_falls_to_its_end(num_steps, share, ratio
 def test_schedule_is_half_way_down_in_the_middle_of_the_cosine() -> None:
     config = OptimiserConfig(peak_lr=1.0, warmup_share=0.2, final_lr_ratio=0.1)
     assert learning_rate(59, 100, config) == pytest.approx(0.55)
+
+
+def test_wsd_is_stable_and_then_falls_linearly() -> None:
+    config = OptimiserConfig(
+        peak_lr=1.0, warmup_share=0.1, final_lr_ratio=0.2, schedule="wsd", decay_share=0.4
+    )
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[4] == pytest.approx(0.5)
+    assert rates[9:60] == [1.0] * 51
+    assert rates[60:] == pytest.approx([1.0 - 0.8 * i / 40 for i in range(1, 41)])
+    late = dataclasses.replace(config, warmup_share=0.7)
+    assert learning_rate(69, 100, late) == 1.0
+    assert learning_rate(84, 100, late) == pytest.approx(0.6)
 
 
 @given(num_steps=st.integers(0, 500), num_validations=st.integers(1, 40))
