@@ -176,6 +176,7 @@ def _pretrain(
         save_weights=save_model,
         validate=validate,
         num_validations=config.num_validations,
+        flops_per_token=config.model.flops_per_token,
         checkpoint_seconds=checkpoint_seconds,
         description=f"pretraining {label}".strip(),
         tick=folder.tick,

@@ -123,6 +123,7 @@ def _tune(
         validate=validate,
         num_validations=config.num_validations,
         patience=config.patience,
+        flops_per_token=model.config.flops_per_token,
         description="tuning the synthesizer",
         tick=folder.tick,
     )

@@ -21,6 +21,7 @@ from sbp_bayes.training.engine import Engine, EngineConfig
 from sbp_bayes.training.metrics import MetricsLog
 from sbp_bayes.training.optimiser import OptimiserConfig, build_optimiser
 from sbp_bayes.training.schedule import learning_rate, validation_steps
+from sbp_bayes.training.throughput import throughput
 
 BEST, LAST, METRICS, CHECKPOINTS = "best", "last", "metrics.jsonl", "checkpoints"
 
@@ -44,6 +45,14 @@ class BatchSource(Protocol):
         """Return the batch of `step` (0 … num_steps − 1), a function of `step` alone."""
         ...
 
+    def tokens_by_source(self, step: int) -> dict[str, int]:
+        """Return the positions that the first `step` steps read from each text, padding included."""
+        ...
+
+    def epochs_by_source(self, step: int) -> dict[str, float]:
+        """Return how often the first `step` steps went through each text."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainResult:
@@ -51,9 +60,9 @@ class TrainResult:
 
     Attributes:
         history: the records of metrics.jsonl, in order. A step's record has `step` (steps done, from 1),
-            `tokens` (positions so far), `loss_nats_per_token`, `learning_rate`, `gradient_norm` (before
-            clipping) and `tokens_per_second`; a validation's has `step`, `tokens`,
-            `validation_nats_per_token` and `seconds`.
+            `tokens` (positions so far), `tokens_by_source`, `epochs_by_source`, `loss_nats_per_token`,
+            `learning_rate`, `gradient_norm` (before clipping), `tokens_per_second` and, where FLOPs are
+            known, `mfu`; a validation's has `step`, `tokens`, `validation_nats_per_token` and `seconds`.
         num_steps: steps done; fewer than the source's after an early stop.
         tokens: positions seen, padding included.
         loss_nats_per_token: training loss of the last step; None without steps.
@@ -84,6 +93,7 @@ def train(
     validate: Callable[[M], LossTotals] | None = None,
     num_validations: int = 20,
     patience: int | None = None,
+    flops_per_token: float | None = None,
     checkpoint_seconds: float = 60.0,
     description: str = "training",
     tick: Callable[[], None] = lambda: None,
@@ -104,6 +114,7 @@ def train(
         validate: total loss on held-out text; called without gradients, in evaluation mode.
         num_validations: validations after the first one, which precedes the first step.
         patience: stop after this many validations in a row without a new lowest loss.
+        flops_per_token: what the model needs for one position, forward and backward; for `mfu`.
         checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
         description: shown with the progress.
         tick: called after each checkpoint.
@@ -126,6 +137,7 @@ def train(
         validate=validate,
         num_validations=num_validations if validate else 0,
         patience=patience,
+        flops_per_token=flops_per_token,
     )
     return training.run(checkpoint_seconds, description, tick)
 
@@ -145,7 +157,9 @@ class _Training(Generic[M]):
         validate: Callable[[M], LossTotals] | None,
         num_validations: int,
         patience: int | None,
+        flops_per_token: float | None,
     ) -> None:
+        self.flops_per_token = flops_per_token
         self.model, self.source, self.config = model, source, config
         self.directory, self.save_weights, self.validate = directory, save_weights, validate
         self.patience = math.inf if patience is None else patience
@@ -208,14 +222,19 @@ class _Training(Generic[M]):
         self.adamw.step()
         state.step += 1
         state.tokens += batch.num_tokens
+        by_source = self.source.tokens_by_source(state.step)
+        assert sum(by_source.values()) == state.tokens, "a source gave another batch than it planned"
+        tokens_per_second = batch.num_tokens / (time.perf_counter() - started)
         self.metrics.append(
             {
                 "step": state.step,
                 "tokens": state.tokens,
+                "tokens_by_source": by_source,
+                "epochs_by_source": self.source.epochs_by_source(state.step),
                 "loss_nats_per_token": state.loss_nats_per_token,
                 "learning_rate": rate,
                 "gradient_norm": gradient_norm,
-                "tokens_per_second": batch.num_tokens / (time.perf_counter() - started),
+                **throughput(tokens_per_second, self.flops_per_token, self.model),
             }
         )
 

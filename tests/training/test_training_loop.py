@@ -95,7 +95,7 @@ def _log_probs(model, inputs):
 
 def test_overfits_one_batch(tmp_path) -> None:
     source = TinySource(num_steps=200)
-    source.batch = lambda step: _bigram_batch()
+    source.batch, source.tokens_per_batch = lambda step: _bigram_batch(), 16
     result = train_tiny(tmp_path, source=source, optimiser=OptimiserConfig(peak_lr=0.05), validate=None)
     assert result.loss_nats_per_token < 0.05 * result.history[0]["loss_nats_per_token"]
 
