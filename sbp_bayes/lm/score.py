@@ -20,11 +20,13 @@ TOKENS_PER_BATCH = 8192
 @torch.no_grad()
 def score_batch(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return, per row, −Σ log P(target) in nats (B,) float64 and its number of targets (B,)."""
+    batch = batch.to(model.head_VD.device)
     kept_BT = batch.targets != IGNORE
     hidden_ND = model.hidden(batch.inputs, batch.segments)[kept_BT]
     nats_N = token_losses(hidden_ND, model.head_VD, batch.targets[kept_BT]).double()
     row_N = kept_BT.nonzero()[:, 0]
-    nats_B = torch.zeros(len(batch.inputs), dtype=torch.float64).index_add_(0, row_N, nats_N)
+    nats_B = torch.zeros(len(batch.inputs), dtype=torch.float64, device=nats_N.device)
+    nats_B.index_add_(0, row_N, nats_N)
     return nats_B, kept_BT.sum(dim=1)
 
 
@@ -39,8 +41,8 @@ def score_rows(
     nats, counts = [], []
     for batch in _batches(rows):
         nats_B, count_B = score_batch(model, batch)
-        nats.append(nats_B.numpy())
-        counts.append(count_B.numpy())
+        nats.append(nats_B.cpu().numpy())
+        counts.append(count_B.cpu().numpy())
     if not nats:
         return np.zeros(0), np.zeros(0, dtype=np.int64)
     return np.concatenate(nats), np.concatenate(counts)

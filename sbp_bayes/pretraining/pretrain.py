@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.base.records import LossTotals
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
@@ -64,6 +66,7 @@ def pretrain(
     tokenizer: Tokenizer,
     label: str = "",
     checkpoint_seconds: float = 60.0,
+    kept_checkpoints: int = 2,
 ) -> Manifest:
     """Pretrain a model from scratch; a stage, so a finished or interrupted one is taken up where it is.
 
@@ -76,6 +79,7 @@ def pretrain(
         tokenizer: the one that made the corpora's tokens.
         label: the arm's name, shown with the progress.
         checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
+        kept_checkpoints: the newest ones that are kept while the training goes on.
 
     Returns:
         The manifest. Its counts hold steps, positions and epochs by source, and the best validation
@@ -99,12 +103,12 @@ def pretrain(
     plan = plan_stage("pretrain", config, inputs, ("corpus", "lm", "training", "pretraining"))
 
     def work(folder: StageFolder) -> Outcome:
-        tokenizer.save(folder.path / TOKENIZER)
-        return _pretrain(
-            config, mixture, validate, folder, label=label, checkpoint_seconds=checkpoint_seconds
-        )
+        if torchrun_rank() == 0:
+            tokenizer.save(folder.path / TOKENIZER)
+        checkpoints = {"checkpoint_seconds": checkpoint_seconds, "kept_checkpoints": kept_checkpoints}
+        return _pretrain(config, mixture, validate, folder, label=label, **checkpoints)
 
-    return run_stage(plan, directory, work)
+    return run_stage(plan, directory, work, collective=True)
 
 
 def best_on_validation(pretrainings: Iterable[Manifest]) -> Manifest:
@@ -163,11 +167,11 @@ def _pretrain(
     folder: StageFolder,
     *,
     label: str,
-    checkpoint_seconds: float,
+    **checkpoints: Any,
 ) -> Outcome:
     result = train(
         Transformer(config.model, seed=derive_seed(config.seed, "model")).set_matmul_dtype(
-            matmul_dtype(config.matmul_dtype)
+            matmul_dtype(config.matmul_dtype, config.engine.device)
         ),
         mixture,
         optimiser=config.optimiser,
@@ -177,7 +181,7 @@ def _pretrain(
         validate=validate,
         num_validations=config.num_validations,
         flops_per_token=config.model.flops_per_token,
-        checkpoint_seconds=checkpoint_seconds,
+        **checkpoints,
         description=f"pretraining {label}".strip(),
         tick=folder.tick,
     )

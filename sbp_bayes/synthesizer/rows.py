@@ -149,6 +149,7 @@ def pair_loss(model: nn.Module, packed: PackedPairs, rows_per_batch: int) -> Los
     loss_nats, num_tokens = 0.0, 0
     for start in range(0, len(packed), rows_per_batch):
         batch = packed.batch(np.arange(start, min(start + rows_per_batch, len(packed))))
+        batch = batch.to(next(model.parameters()).device)
         loss, targets = model.loss_sum(batch)  # type: ignore[operator]
         loss_nats, num_tokens = loss_nats + float(loss), num_tokens + targets
     return LossTotals(loss_nats=loss_nats, num_tokens=num_tokens)

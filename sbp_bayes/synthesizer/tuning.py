@@ -102,7 +102,9 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         pairs_fingerprint=pairs.fingerprint,
     )
     held_out = _validation(config, validation_corpus, validation_pairs)
-    return run_stage(plan, directory, lambda folder: _tune(config, model, source, held_out, folder))
+    return run_stage(
+        plan, directory, lambda folder: _tune(config, model, source, held_out, folder), collective=True
+    )
 
 
 def _tune(
@@ -113,7 +115,7 @@ def _tune(
 
     result = train(
         with_context_length(model, row_length_of(config.max_document_tokens)).set_matmul_dtype(
-            matmul_dtype(config.matmul_dtype)
+            matmul_dtype(config.matmul_dtype, config.engine.device)
         ),
         source,
         optimiser=config.optimiser,

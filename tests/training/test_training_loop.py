@@ -161,7 +161,8 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(tmp_p
             loss, count = super().loss_sum(batch)
             return (loss * bad if self.calls == 8 else loss), count
 
-    with pytest.raises(TrainingError, match=rf"^step 8: the loss is {bad}$"):
+    message = rf"^step 8, batch 7 \(tokens 224 to 255 of tiny\): the loss is {bad}; .* that of step 7$"
+    with pytest.raises(TrainingError, match=message):
         train_tiny(tmp_path, model=Poisoned(), validate=None, checkpoint_seconds=0.0)
     assert (tmp_path / "checkpoints" / "step_000000007.sha256").exists()
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 7
@@ -178,7 +179,7 @@ def test_a_gradient_that_is_not_finite_is_not_applied(tmp_path) -> None:
             return loss + torch.sqrt(self.hidden.bias * 0.0).sum(), count
 
     model = Steep()
-    with pytest.raises(TrainingError, match="step 1: the gradient norm is nan"):
+    with pytest.raises(TrainingError, match=r"step 1, batch 0 .*: the gradient norm is nan"):
         train_tiny(tmp_path, model=model, validate=None)
     assert torch.equal(model.hidden.weight, TinyModel().hidden.weight)
 
@@ -192,7 +193,7 @@ def test_a_batch_without_targets_is_said(tmp_path) -> None:
     source = TinySource()
     inputs = torch.zeros((2, 3), dtype=torch.int64)
     source.batch = lambda step: Batch(inputs, torch.full_like(inputs, IGNORE), inputs)
-    with pytest.raises(TrainingError, match="step 1: the batch has no target"):
+    with pytest.raises(TrainingError, match=r"step 1, batch 0 .*: the batch has no target"):
         train_tiny(tmp_path, source=source)
 
 
