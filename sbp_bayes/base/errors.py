@@ -13,6 +13,10 @@ class ConfigError(SbpError):
     """An unknown or mistyped configuration key, or a value out of its range."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A work stopped on request (SIGTERM), its state saved; the message says where it stands."""
+
+
 class CorpusError(SbpError):
     """A missing path, an unreadable file, a bad line, or too little text for what was asked."""
 
@@ -35,3 +39,14 @@ class StoreError(SbpError):
 
 class ConceptError(SbpError):
     """Documents that a concept model does not know, or that it gives probability 0 and conditions on."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell an exhausted memory from other errors.
+
+    PyTorch raises RuntimeErrors: "can't allocate memory" for the CPU, "out of memory" for a GPU.
+    """
+    words = ("allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(part in str(error) for part in words)
+    )

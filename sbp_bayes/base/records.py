@@ -37,6 +37,15 @@ class Batch:
         """Positions in the batch, padding included: what the step costs."""
         return self.inputs.numel()
 
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Return rows `start` … `stop` − 1."""
+        rows = slice(start, stop)
+        return Batch(self.inputs[rows], self.targets[rows], self.segments[rows])
+
+    def to(self, device: "torch.device") -> "Batch":
+        """Return the batch on `device`."""
+        return Batch(self.inputs.to(device), self.targets.to(device), self.segments.to(device))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossTotals:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import sbp_bayes
 from sbp_bayes.base.config import encode, fingerprint
 from sbp_bayes.base.errors import StoreError
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.store import read_json, write_json, writing_to
 
 PLAN, MANIFEST, ELAPSED, LOCK = "plan.json", "manifest.json", "elapsed.json", ".lock"
@@ -105,8 +106,16 @@ def plan_stage(name: str, config: Any, inputs: Mapping[str, str], packages: tupl
     return Plan(stage=name, config=config, inputs=dict(inputs), code_version=code_version(*packages))
 
 
-def run_stage(plan: Plan, place: Path | Workspace, work: Callable[[StageFolder], Outcome]) -> Manifest:
+def run_stage(
+    plan: Plan,
+    place: Path | Workspace,
+    work: Callable[[StageFolder], Outcome],
+    *,
+    collective: bool = False,
+) -> Manifest:
     """Run `work` unless a finished output of the same plan is there already.
+
+    Under torchrun rank 0 alone does this; the others wait until it is finished.
 
     Args:
         plan: what determines the output.
@@ -114,11 +123,15 @@ def run_stage(plan: Plan, place: Path | Workspace, work: Callable[[StageFolder],
             missing; holds the plan, the output and at last the manifest.
         work: writes its output under `StageFolder.path`; must go on from what an earlier,
             interrupted call of the same plan left there.
+        collective: whether `work` needs all of torchrun's processes. The others then do it too, and must
+            write nothing.
 
     Raises:
         StoreError: the folder holds another plan, or another process is writing it.
     """
     directory = place.folder(plan) if isinstance(place, Workspace) else Path(place)
+    if torchrun_rank() > 0:
+        return _follow(plan, directory, work if collective else None)
     with _locked(directory):
         _refuse_other_plan(plan, directory)
         if (directory / MANIFEST).exists():
@@ -167,6 +180,20 @@ def code_version(*packages: str) -> str:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _follow(plan: Plan, directory: Path, work: Callable[[StageFolder], Outcome] | None) -> Manifest:
+    """Take part in a collective work, and wait for rank 0 to finish the stage."""
+    if work is not None and not _is_finished(plan, directory):
+        work(StageFolder(directory, 0.0, time.monotonic()))
+    while not _is_finished(plan, directory):  # torchrun ends this process if rank 0 fails
+        time.sleep(0.1)
+    return read_manifest(directory)
+
+
+def _is_finished(plan: Plan, directory: Path) -> bool:
+    path = directory / MANIFEST
+    return path.exists() and read_manifest(directory).fingerprint == plan.fingerprint
 
 
 def _plan_record(plan: Plan) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from sbp_bayes.base.errors import SbpError
-from sbp_bayes.base.runtime import configure_runtime
+from sbp_bayes.base.errors import SbpError, is_out_of_memory
+from sbp_bayes.base.runtime import configure_runtime, torchrun_rank
 from sbp_bayes.cli.parser import build_parser
 from sbp_bayes.results import ResultError
 
@@ -30,17 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_runtime()
     arguments = build_parser().parse_args(argv)
     try:
-        print(_output(arguments.command, arguments), flush=True)
+        output = _output(arguments.command, arguments)
+        if torchrun_rank() == 0:
+            print(output, flush=True)
     except BrokenPipeError:  # the reader of our output has gone, as after `sbp runs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _fail(f"{stop or 'interrupted'}; the same command goes on where it stopped", INTERRUPTED)
     except (SbpError, ResultError) as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(_of_system(error))
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return _fail("out of memory: fewer rows a batch, a smaller model or fewer documents need less")
     return 0
@@ -69,10 +71,3 @@ def _of_system(error: OSError) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
     hint = "; what is finished stays, the same command goes on" if error.errno == errno.ENOSPC else ""
     return f"{error.filename}: {reason}{hint}" if error.filename else f"{reason}{hint}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch raises RuntimeErrors: "can't allocate memory" for the CPU, "out of memory" for a GPU."""
-    return isinstance(error, MemoryError) or any(
-        words in str(error) for words in ("allocate memory", "out of memory")
-    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import Manifest, read_manifest
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
@@ -74,7 +75,8 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
         PairSet.load(pairs / "validation"),
         Path(arguments.out),
     )
-    prepared.tokenizer.save(manifest.directory / inputs.TOKENIZER)
+    if torchrun_rank() == 0:
+        prepared.tokenizer.save(manifest.directory / inputs.TOKENIZER)
     return manifest
 
 

@@ -29,12 +29,27 @@ def linear_cross_entropy(
         targets_N: token ids, or `IGNORE`.
         matmul_dtype: type to which factors of products are rounded; None leaves them as they are.
     """
-    kept_N = targets_N != IGNORE
-    if not kept_N.all():
-        hidden_ND, targets_N = hidden_ND[kept_N], targets_N[kept_N]
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or head_VD.requires_grad):
-        return _LinearCrossEntropy.apply(hidden_ND, head_VD, targets_N, matmul_dtype or hidden_ND.dtype)
+        return regularised_cross_entropy(hidden_ND, head_VD, targets_N, matmul_dtype)[0]
+    hidden_ND, targets_N = _with_targets(hidden_ND, targets_N)
     return token_losses(hidden_ND, head_VD, targets_N).sum(dtype=torch.float64).to(hidden_ND.dtype)
+
+
+def regularised_cross_entropy(
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    targets_N: Tensor,
+    matmul_dtype: torch.dtype | None = None,
+    z_loss: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the cross entropy + z_loss · Σ (log Z)², and without gradient the cross entropy, in nats.
+
+    Z = Σ exp(logits) of a position: the second term (arXiv 2204.02311, section 5) keeps logits from
+    drifting. See `linear_cross_entropy` for the other arguments.
+    """
+    hidden_ND, targets_N = _with_targets(hidden_ND, targets_N)
+    dtype = matmul_dtype or hidden_ND.dtype
+    return _LinearCrossEntropy.apply(hidden_ND, head_VD, targets_N, dtype, z_loss)
 
 
 @torch.no_grad()
@@ -42,47 +57,60 @@ def token_losses(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tenso
     """Return −log P(target) in nats for each position, (N,); every target must be a token id."""
     losses_N = torch.empty_like(hidden_ND[:, 0])
     for chunk in _chunks(len(targets_N)):
-        _, losses_N[chunk] = _probabilities(hidden_ND[chunk] @ head_VD.T, targets_N[chunk])
+        _, losses_N[chunk], _ = _probabilities(hidden_ND[chunk] @ head_VD.T, targets_N[chunk])
     return losses_N
+
+
+def _with_targets(hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    kept_N = targets_N != IGNORE
+    return (hidden_ND, targets_N) if kept_N.all() else (hidden_ND[kept_N], targets_N[kept_N])
 
 
 def _chunks(num_positions: int) -> list[slice]:
     return [slice(start, start + CHUNK) for start in range(0, num_positions, CHUNK)]
 
 
-def _probabilities(logits_CV: Tensor, targets_C: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn logits, in their own memory, into P(token); return it and −log P(target), (C,)."""
-    logits_CV -= logits_CV.amax(dim=1, keepdim=True)
+def _probabilities(logits_CV: Tensor, targets_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn logits, in their own memory, into P(token); return it, −log P(target) and log Z, both (C,)."""
+    highest_C1 = logits_CV.amax(dim=1, keepdim=True)
+    logits_CV -= highest_C1
     target_logits_C = logits_CV.gather(1, targets_C[:, None])[:, 0]
     masses_CV = logits_CV.exp_()
     total_C = masses_CV.sum(dim=1)
-    return masses_CV.div_(total_C[:, None]), total_C.log() - target_logits_C
+    log_total_C = total_C.log()
+    probs_CV = masses_CV.div_(total_C[:, None])
+    return probs_CV, log_total_C - target_logits_C, log_total_C + highest_C1[:, 0]
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of cross entropies with ∂/∂logits = softmax − onehot, multiplied back at once."""
+    """Sums with ∂/∂logits = softmax · (1 + 2 · z_loss · log Z) − onehot, multiplied back at once."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, dtype: torch.dtype
-    ) -> Tensor:
+    def forward(  # noqa: PLR0917 - autograd calls it by position
+        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, dtype: torch.dtype, z_loss: float
+    ) -> tuple[Tensor, Tensor]:
         d_hidden_ND, d_head_VD = torch.empty_like(hidden_ND), torch.zeros_like(head_VD)
-        total = hidden_ND.new_zeros((), dtype=torch.float64)
+        nats, penalty = hidden_ND.new_zeros((2,), dtype=torch.float64)
         rounded_ND, rounded_VD = hidden_ND.to(dtype), head_VD.to(dtype)
         for chunk in _chunks(len(targets_N)):
             targets_C = targets_N[chunk]
             logits_CV = (rounded_ND[chunk] @ rounded_VD.T).to(hidden_ND.dtype)
-            probs_CV, losses_C = _probabilities(logits_CV, targets_C)
-            total += losses_C.sum(dtype=torch.float64)
+            probs_CV, losses_C, log_z_C = _probabilities(logits_CV, targets_C)
+            nats += losses_C.sum(dtype=torch.float64)
+            if z_loss:
+                penalty += z_loss * log_z_C.square().sum(dtype=torch.float64)
+                probs_CV *= (1.0 + 2.0 * z_loss * log_z_C)[:, None]
             probs_CV[torch.arange(len(targets_C)), targets_C] -= 1.0
             d_logits_CV = probs_CV.to(dtype)
             d_hidden_ND[chunk] = d_logits_CV @ rounded_VD
             d_head_VD += d_logits_CV.T @ rounded_ND[chunk]
         ctx.save_for_backward(d_hidden_ND, d_head_VD)
-        return total.to(hidden_ND.dtype)
+        loss, nats = (nats + penalty).to(hidden_ND.dtype), nats.to(hidden_ND.dtype, copy=True)
+        ctx.mark_non_differentiable(nats)
+        return loss, nats
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_total: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, d_loss: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         d_hidden_ND, d_head_VD = ctx.saved_tensors
-        return d_hidden_ND * d_total, d_head_VD * d_total, None, None
+        return d_hidden_ND * d_loss, d_head_VD * d_loss, None, None, None

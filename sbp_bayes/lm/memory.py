@@ -1,17 +1,14 @@
-"""What a training step needs of memory, computed before it is tried, and said when it is not there.
+"""What a training step needs of memory, computed before it is tried.
 
 Shapes: B rows, T time, N = B·T positions, D width, H query heads, G key-value heads, E head width,
 F hidden width, V vocabulary.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.errors import TrainingError
 from sbp_bayes.lm.config import LMConfig
 from sbp_bayes.lm.loss import CHUNK
 
@@ -77,27 +74,6 @@ def training_memory(
         activations=_activations(config, rows, positions, matmul_dtype),
         workspace=_workspace(config, rows * positions, matmul_dtype),
     )
-
-
-@contextmanager
-def explain_out_of_memory(config: LMConfig, rows: int, matmul_dtype: torch.dtype | None) -> Iterator[None]:
-    """Turn a lack of memory under this block into a `TrainingError` that says what a step needs.
-
-    Args:
-        config: the model that is trained; rows have the length of its context.
-        rows: rows of a step.
-        matmul_dtype: as in `training_memory`.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)):
-            raise
-        needed = training_memory(config, rows, matmul_dtype=matmul_dtype)
-        raise TrainingError(
-            f"out of memory: a step of {rows} rows of {config.context_length} tokens needs {needed}; "
-            "fewer rows_per_batch need less"
-        ) from error
 
 
 def _activations(config: LMConfig, rows: int, length: int, matmul_dtype: torch.dtype | None) -> int:

@@ -20,7 +20,7 @@ from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.lm.attention import Backend, CausalMask, attention
 from sbp_bayes.lm.config import LMConfig
 from sbp_bayes.lm.layers import linear, norm_and_rotate, rms_norm, rotary_frequencies, rotary_table, swiglu
-from sbp_bayes.lm.loss import linear_cross_entropy
+from sbp_bayes.lm.loss import linear_cross_entropy, regularised_cross_entropy
 
 
 class Block(nn.Module):
@@ -165,6 +165,15 @@ class Transformer(nn.Module):
         targets_N = batch.targets.flatten()
         loss = linear_cross_entropy(hidden_ND, self.head_VD, targets_N, self.matmul_dtype)
         return loss, int((targets_N != IGNORE).sum())
+
+    def regularised_loss_sum(self, batch: Batch, z_loss: float) -> tuple[Tensor, Tensor]:
+        """Return `loss_sum`'s nats + z_loss · Σ (log Z)², Z each target's normaliser, and those nats alone.
+
+        For training: the second has no gradient.
+        """
+        hidden_ND = self.hidden(batch.inputs, batch.segments).flatten(0, 1)
+        targets_N = batch.targets.flatten()
+        return regularised_cross_entropy(hidden_ND, self.head_VD, targets_N, self.matmul_dtype, z_loss)
 
     def turns(self, positions: Tensor) -> Tensor:
         """Return the rotary turns of `positions` for all query and key heads, complex (…, H + G, E/2)."""

@@ -7,17 +7,22 @@ import torch
 MatmulDtype = Literal["auto", "float32", "bfloat16"]
 """Format to which factors of products are rounded in training; sums and all else stay float32.
 
-"auto" is bfloat16 where the processor multiplies it natively, and float32 elsewhere.
+This is the one setting of mixed precision: parameters, their gradients and AdamW's state are float32. It
+stands for torch.autocast, which cannot see into gradients written by hand and would round the norms' sums.
+
+"auto" is bfloat16 where the processor, or the GPU, multiplies it natively, and float32 elsewhere.
 """
 
 
-def matmul_dtype(name: MatmulDtype) -> torch.dtype | None:
-    """Return the format for `Transformer.set_matmul_dtype`; None is float32."""
+def matmul_dtype(name: MatmulDtype, device: str | None = None) -> torch.dtype | None:
+    """Return the format for `Transformer.set_matmul_dtype` on `device` (None: the CPU); None is float32."""
     if name == "auto":
-        name = "bfloat16" if _bfloat16_is_native() else "float32"
+        name = "bfloat16" if _bfloat16_is_native(device or "cpu") else "float32"
     return torch.bfloat16 if name == "bfloat16" else None
 
 
-def _bfloat16_is_native() -> bool:
+def _bfloat16_is_native(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     processor = torch.cpu.get_capabilities()
     return bool(processor.get("avx512_bf16") or processor.get("amx_bf16"))

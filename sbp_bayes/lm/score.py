@@ -23,11 +23,13 @@ SORTED_TOGETHER = 4096
 @torch.no_grad()
 def score_batch(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return, per row, −Σ log P(target) in nats (B,) float64 and its number of targets (B,)."""
+    batch = batch.to(model.head_VD.device)
     kept_BT = batch.targets != IGNORE
     hidden_ND = model.hidden(batch.inputs, batch.segments)[kept_BT]
     nats_N = token_losses(hidden_ND, model.head_VD, batch.targets[kept_BT]).double()
     row_N = kept_BT.nonzero()[:, 0]
-    nats_B = torch.zeros(len(batch.inputs), dtype=torch.float64).index_add_(0, row_N, nats_N)
+    nats_B = torch.zeros(len(batch.inputs), dtype=torch.float64, device=nats_N.device)
+    nats_B.index_add_(0, row_N, nats_N)
     return nats_B, kept_BT.sum(dim=1)
 
 
@@ -46,8 +48,8 @@ def score_rows(
         by_length = np.argsort([len(row[0]) for row in window], kind="stable")
         scores = [score_batch(model, batch) for batch in _batches(window[i] for i in by_length)]
         place = np.argsort(by_length)
-        nats.append(torch.cat([nats_B for nats_B, _ in scores]).numpy()[place])
-        counts.append(torch.cat([count_B for _, count_B in scores]).numpy()[place])
+        nats.append(torch.cat([nats_B for nats_B, _ in scores]).cpu().numpy()[place])
+        counts.append(torch.cat([count_B for _, count_B in scores]).cpu().numpy()[place])
     return np.concatenate(nats), np.concatenate(counts)
 
 

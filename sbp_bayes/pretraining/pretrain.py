@@ -3,21 +3,22 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.base.records import LossTotals
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
 from sbp_bayes.lm import LMConfig, MatmulDtype, Transformer, matmul_dtype, save_model
-from sbp_bayes.lm.memory import explain_out_of_memory
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
-from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
 
 TOKENIZER = "tokenizer.json"
 
@@ -29,6 +30,7 @@ class PretrainConfig:
     Attributes:
         model: shape of the model; its context length is the length of a row.
         optimiser: AdamW and its schedule over the whole budget.
+        engine: how gradients are computed.
         budget_tokens: positions trained on, repetitions included; rounded down to whole steps.
         rows_per_batch: rows a step.
         synthetic_share: share of the budget that is synthetic; 0 is the baseline (and the oracle).
@@ -39,6 +41,7 @@ class PretrainConfig:
 
     model: LMConfig
     optimiser: OptimiserConfig
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009 - frozen
     budget_tokens: int
     rows_per_batch: int
     synthetic_share: float = 0.0
@@ -63,6 +66,7 @@ def pretrain(
     tokenizer: Tokenizer,
     label: str = "",
     checkpoint_seconds: float = 60.0,
+    kept_checkpoints: int = 2,
 ) -> Manifest:
     """Pretrain a model from scratch; a stage, so a finished or interrupted one is taken up where it is.
 
@@ -75,6 +79,7 @@ def pretrain(
         tokenizer: the one that made the corpora's tokens.
         label: the arm's name, shown with the progress.
         checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
+        kept_checkpoints: the newest ones that are kept while the training goes on.
 
     Returns:
         The manifest. Its counts hold steps, positions and epochs by source, and the best validation
@@ -84,7 +89,7 @@ def pretrain(
         CorpusError: too few synthetic tokens for the share, or an empty corpus.
         ConfigError: a vocabulary that is not the tokenizer's or does not hold a corpus's tokens, or a budget
             below one step.
-        TrainingError: a loss that is not finite, or too little memory: the message has what a step needs.
+        TrainingError: a loss that is not finite, or too little memory; see `train`.
         CheckpointError, StoreError: damaged state, or another plan's, in `directory`.
     """
     _refuse_other_vocabulary(config, tokenizer)
@@ -102,13 +107,12 @@ def pretrain(
     plan = plan_stage("pretrain", config, inputs, ("corpus", "lm", "training", "pretraining"))
 
     def work(folder: StageFolder) -> Outcome:
-        tokenizer.save(folder.path / TOKENIZER)
-        with explain_out_of_memory(config.model, config.rows_per_batch, matmul_dtype(config.matmul_dtype)):
-            return _pretrain(
-                config, mixture, validate, folder, label=label, checkpoint_seconds=checkpoint_seconds
-            )
+        if torchrun_rank() == 0:
+            tokenizer.save(folder.path / TOKENIZER)
+        checkpoints = {"checkpoint_seconds": checkpoint_seconds, "kept_checkpoints": kept_checkpoints}
+        return _pretrain(config, mixture, validate, folder, label=label, **checkpoints)
 
-    return run_stage(plan, directory, work)
+    return run_stage(plan, directory, work, collective=True)
 
 
 def best_on_validation(pretrainings: Iterable[Manifest]) -> Manifest:
@@ -167,19 +171,21 @@ def _pretrain(
     folder: StageFolder,
     *,
     label: str,
-    checkpoint_seconds: float,
+    **checkpoints: Any,
 ) -> Outcome:
     result = train(
         Transformer(config.model, seed=derive_seed(config.seed, "model")).set_matmul_dtype(
-            matmul_dtype(config.matmul_dtype)
+            matmul_dtype(config.matmul_dtype, config.engine.device)
         ),
         mixture,
         optimiser=config.optimiser,
+        engine=config.engine,
         directory=folder.path,
         save_weights=save_model,
         validate=validate,
         num_validations=config.num_validations,
-        checkpoint_seconds=checkpoint_seconds,
+        flops_per_token=config.model.flops_per_token,
+        **checkpoints,
         description=f"pretraining {label}".strip(),
         tick=folder.tick,
     )

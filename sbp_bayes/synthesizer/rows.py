@@ -125,6 +125,14 @@ class PairRows:
         located = (divmod(position, len(self.packed)) for position in positions)
         return self.packed.batch(np.array([self._order(epoch)[within] for epoch, within in located]))
 
+    def tokens_by_source(self, step: int) -> dict[str, int]:
+        """Return the positions that the first `step` steps read, padding included."""
+        return {"pairs": step * self.rows_per_batch * self.packed.row_length}
+
+    def epochs_by_source(self, step: int) -> dict[str, float]:
+        """Return how often the first `step` steps went through the pairs."""
+        return {"pairs": step * self.rows_per_batch / len(self.packed)}
+
     def _shuffle(self, epoch: int) -> np.ndarray:
         return numpy_generator(self.seed, "pairs", epoch).permutation(len(self.packed))
 
@@ -141,6 +149,7 @@ def pair_loss(model: nn.Module, packed: PackedPairs, rows_per_batch: int) -> Los
     loss_nats, num_tokens = 0.0, 0
     for start in range(0, len(packed), rows_per_batch):
         batch = packed.batch(np.arange(start, min(start + rows_per_batch, len(packed))))
+        batch = batch.to(next(model.parameters()).device)
         loss, targets = model.loss_sum(batch)  # type: ignore[operator]
         loss_nats, num_tokens = loss_nats + float(loss), num_tokens + targets
     return LossTotals(loss_nats=loss_nats, num_tokens=num_tokens)

@@ -23,9 +23,8 @@ from sbp_bayes.lm import (
     save_model,
     with_context_length,
 )
-from sbp_bayes.lm.memory import explain_out_of_memory
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
-from sbp_bayes.training import CHECKPOINTS, OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,7 @@ class TuneConfig:
         num_epochs: most times that each pair is seen.
         rows_per_batch: rows of 2·max_document_tokens + 2 positions a step.
         optimiser: AdamW and its schedule.
+        engine: how gradients are computed.
         num_validations: validations, evenly spaced, after the first one before tuning.
         patience: stop after so many validations in a row without a new lowest loss; None: never.
         max_validation_pairs: validation pairs used, chosen at random where there are more.
@@ -48,6 +48,7 @@ class TuneConfig:
     num_epochs: float = 2.0
     rows_per_batch: int = 16
     optimiser: OptimiserConfig = OptimiserConfig(peak_lr=5e-4)  # noqa: RUF009 - frozen
+    engine: EngineConfig = EngineConfig()  # noqa: RUF009 - frozen
     num_validations: int = 10
     patience: int | None = 3
     max_validation_pairs: int = 512
@@ -88,7 +89,7 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     Raises:
         CorpusError: pairs of another corpus, no pairs, or tokens that the model doesn't know.
         CheckpointError: the model is missing or damaged.
-        TrainingError: a loss that is not finite, or too little memory: the message has what a step needs.
+        TrainingError: a loss that is not finite, or too little memory; see `train`.
         StoreError: the folder holds another plan or cannot be written.
     """
     model = load_model(model_directory)
@@ -107,13 +108,9 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         pairs_fingerprint=pairs.fingerprint,
     )
     held_out = _validation(config, validation_corpus, validation_pairs)
-    shape = dataclasses.replace(model.config, context_length=row_length_of(config.max_document_tokens))
-
-    def work(folder: StageFolder) -> Outcome:
-        with explain_out_of_memory(shape, config.rows_per_batch, matmul_dtype(config.matmul_dtype)):
-            return _tune(config, model, source, held_out, folder)
-
-    return run_stage(plan, directory, work)
+    return run_stage(
+        plan, directory, lambda folder: _tune(config, model, source, held_out, folder), collective=True
+    )
 
 
 def _tune(
@@ -124,15 +121,17 @@ def _tune(
 
     result = train(
         with_context_length(model, row_length_of(config.max_document_tokens)).set_matmul_dtype(
-            matmul_dtype(config.matmul_dtype)
+            matmul_dtype(config.matmul_dtype, config.engine.device)
         ),
         source,
         optimiser=config.optimiser,
+        engine=config.engine,
         directory=folder.path,
         save_weights=save_model,
         validate=validate,
         num_validations=config.num_validations,
         patience=config.patience,
+        flops_per_token=model.config.flops_per_token,
         description="tuning the synthesizer",
         tick=folder.tick,
     )

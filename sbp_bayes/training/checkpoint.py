@@ -1,7 +1,8 @@
-"""Resume checkpoints: the model, the optimiser and the training's state, the newest two of them.
+"""Resume checkpoints: the model, the optimiser and the training's state, the newest few of them.
 
 A checkpoint is `step_N.safetensors` (tensors, and the state as its metadata) and then `step_N.sha256`;
-the second file, written last, makes the first one count.
+the second file, written last, makes the first one count. Tensors are whole, by however many processes
+the model is trained.
 """
 
 import dataclasses
@@ -19,8 +20,7 @@ from torch import nn
 from sbp_bayes.base.config import decode, encode
 from sbp_bayes.base.errors import CheckpointError, StoreError
 from sbp_bayes.base.store import atomic_path, write_text
-
-KEPT = 2
+from sbp_bayes.training.parallel import Processes, sharded_like, whole
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,6 +30,7 @@ class TrainState:
     Attributes:
         plan: fingerprint of what determines the training's result.
         num_threads: torch's threads, kept over resumption since sums depend on them.
+        num_processes: that train together; another number is refused, since sums depend on it.
         step: finished steps.
         tokens: positions seen, padding included.
         seconds: spent up to the checkpoint, over the attempts that led to it.
@@ -42,6 +43,7 @@ class TrainState:
 
     plan: str
     num_threads: int
+    num_processes: int = 1
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -53,15 +55,24 @@ class TrainState:
 
 
 def save_checkpoint(
-    directory: Path, state: TrainState, model: nn.Module, optimiser: torch.optim.Optimizer
+    directory: Path,
+    state: TrainState,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    kept: int = 2,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> None:
-    """Write a checkpoint and remove all but the newest two.
+    """Write a checkpoint and remove all but the newest `kept`; all processes must call this, rank 0 writes.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
     path = directory / f"step_{state.step:09d}.safetensors"
-    tensors = dict(_model_tensors(model)) | dict(_optimiser_tensors(optimiser))
+    named = (*_model_tensors(model), *_optimiser_tensors(optimiser))
+    tensors = {name: whole(tensor) for name, tensor in named}
+    if not processes.leads:
+        return
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={"state": json.dumps(encode(state))})
@@ -69,11 +80,16 @@ def save_checkpoint(
             raise StoreError(f"cannot write {path}: {error}") from error
         digest = _sha256(temporary)
     write_text(path.with_suffix(".sha256"), digest + "\n")
-    _prune(directory)
+    _prune(directory, kept)
 
 
 def restore_checkpoint(
-    directory: Path, plan: str, model: nn.Module, optimiser: torch.optim.Optimizer
+    directory: Path,
+    plan: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> TrainState | None:
     """Load the newest sound checkpoint into `model` and `optimiser`; None where there is none.
 
@@ -81,19 +97,27 @@ def restore_checkpoint(
     again and come out the same.
 
     Raises:
-        CheckpointError: all checkpoints are damaged, or they belong to another plan.
+        CheckpointError: all checkpoints are damaged, or they belong to another plan or number of
+            processes, or the newest holds other tensors than the training.
     """
     digests = sorted(directory.glob("step_*.sha256"), reverse=True)
     for digest_path in digests:
         path = digest_path.with_suffix(".safetensors")
         try:
             state, tensors = _read(path, digest_path)
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             logging.getLogger(__name__).warning("%s is damaged (%s): trying the one before", path, error)
             continue
         if state.plan != plan:
             raise CheckpointError(f"{path} belongs to another training: remove {directory} to start over")
-        _remove_newer(directory, path.stem)
+        if state.num_processes != processes.size:
+            raise CheckpointError(
+                f"{path} was written by {state.num_processes} processes, and this training has "
+                f"{processes.size}: go on with as many, or remove {directory} to start over"
+            )
+        _refuse_other_tensors(path, model, tensors)
+        if processes.leads:
+            _remove_newer(directory, path.stem)
         _load_model(model, tensors)
         _load_optimiser(optimiser, tensors)
         return state
@@ -115,10 +139,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _prune(directory: Path) -> None:
+def _prune(directory: Path, kept: int) -> None:
     """Remove all but the newest checkpoints, and what a killed writer left."""
-    kept = {path.stem for path in sorted(directory.glob("step_*.sha256"))[-KEPT:]}
-    _remove(path for path in directory.iterdir() if path.stem not in kept)
+    stems = {path.stem for path in sorted(directory.glob("step_*.sha256"))[-kept:]}
+    _remove(path for path in directory.iterdir() if path.stem not in stems)
 
 
 def _remove_newer(directory: Path, stem: str) -> None:
@@ -146,17 +170,31 @@ def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, 
             yield f"optimiser/{index}/{key}", tensor
 
 
+def _refuse_other_tensors(path: Path, model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in _model_tensors(model)}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith("model/")}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: {name} has shape {found.get(name, 'none')}, "
+                f"but the training needs {wanted.get(name, 'none')}"
+            )
+
+
 def _load_model(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in _model_tensors(model):
-            tensor.copy_(tensors[name])
+            tensor.copy_(sharded_like(tensors[name], tensor))
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser/"):
             _, index, key = name.split("/")
+            parameter = parameters[int(index)]
             # A copy, since the file's memory is neither ours to write nor aligned as torch's is.
-            state.setdefault(int(index), {})[key] = tensor.clone()
+            copied = sharded_like(tensor.clone(), parameter) if tensor.ndim else tensor.clone()
+            state.setdefault(int(index), {})[key] = copied
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,25 +1,30 @@
 """The training loop: one optimiser step a batch, validated, logged, and resumable to the bit."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import nn
 
 from sbp_bayes.base.config import fingerprint, require
-from sbp_bayes.base.errors import TrainingError
+from sbp_bayes.base.errors import CheckpointError, Stopped, TrainingError, is_out_of_memory
 from sbp_bayes.base.progress import progress
-from sbp_bayes.base.records import Batch, LossTotals
+from sbp_bayes.base.records import IGNORE, Batch, LossTotals
+from sbp_bayes.base.runtime import deferred_sigterm
 from sbp_bayes.base.store import read_json_lines
 from sbp_bayes.training.checkpoint import TrainState, restore_checkpoint, save_checkpoint
+from sbp_bayes.training.engine import Engine, EngineConfig
 from sbp_bayes.training.metrics import MetricsLog
 from sbp_bayes.training.optimiser import OptimiserConfig, build_optimiser
+from sbp_bayes.training.parallel import whole
 from sbp_bayes.training.schedule import learning_rate, validation_steps
+from sbp_bayes.training.throughput import throughput
 
 BEST, LAST, METRICS, CHECKPOINTS = "best", "last", "metrics.jsonl", "checkpoints"
 
@@ -43,6 +48,14 @@ class BatchSource(Protocol):
         """Return the batch of `step` (0 … num_steps − 1), a function of `step` alone."""
         ...
 
+    def tokens_by_source(self, step: int) -> dict[str, int]:
+        """Return the positions that the first `step` steps read from each text, padding included."""
+        ...
+
+    def epochs_by_source(self, step: int) -> dict[str, float]:
+        """Return how often the first `step` steps went through each text."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainResult:
@@ -50,9 +63,9 @@ class TrainResult:
 
     Attributes:
         history: the records of metrics.jsonl, in order. A step's record has `step` (steps done, from 1),
-            `tokens` (positions so far), `loss_nats_per_token`, `learning_rate`, `gradient_norm` (before
-            clipping) and `tokens_per_second`; a validation's has `step`, `tokens`,
-            `validation_nats_per_token` and `seconds`.
+            `tokens` (positions so far), `tokens_by_source`, `epochs_by_source`, `loss_nats_per_token`,
+            `learning_rate`, `gradient_norm` (before clipping), `tokens_per_second` and, where FLOPs are
+            known, `mfu`; a validation's has `step`, `tokens`, `validation_nats_per_token` and `seconds`.
         num_steps: steps done; fewer than the source's after an early stop.
         tokens: positions seen, padding included.
         loss_nats_per_token: training loss of the last step; None without steps.
@@ -77,12 +90,15 @@ def train(
     source: BatchSource,
     *,
     optimiser: OptimiserConfig,
+    engine: EngineConfig = EngineConfig(),  # noqa: B008 - frozen
     directory: Path,
     save_weights: Callable[[M, Path], None],
     validate: Callable[[M], LossTotals] | None = None,
     num_validations: int = 20,
     patience: int | None = None,
+    flops_per_token: float | None = None,
     checkpoint_seconds: float = 60.0,
+    kept_checkpoints: int = 2,
     description: str = "training",
     tick: Callable[[], None] = lambda: None,
 ) -> TrainResult:
@@ -91,39 +107,52 @@ def train(
     A training killed at any moment and called again with the same arguments (the model as it was at the
     start) ends with the same bits on a CPU: weights, history, and metrics.jsonl but for its times.
     `directory` receives `best/` (lowest validation loss), `last/`, metrics.jsonl and checkpoints/.
+    On SIGTERM the step at hand is finished, a checkpoint written, and `Stopped` raised.
+
+    Under torchrun all processes call this alike, each on its share of every batch's rows: the losses and
+    weights are those of one process but for rounding, and rank 0 alone logs and writes.
 
     Args:
         model: has `loss_sum(batch) -> (summed loss in nats, number of targets)` and no randomness.
         source: the batches, one a step.
         optimiser: AdamW and its schedule over the source's steps.
+        engine: how gradients are computed.
         directory: the training's own folder.
         save_weights: writes a model's weights to a folder.
         validate: total loss on held-out text; called without gradients, in evaluation mode.
         num_validations: validations after the first one, which precedes the first step.
         patience: stop after this many validations in a row without a new lowest loss.
+        flops_per_token: what the model needs for one position, forward and backward; for `mfu`.
         checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
+        kept_checkpoints: the newest ones that are kept; `best/` is kept in any case.
         description: shown with the progress.
         tick: called after each checkpoint.
 
     Raises:
-        TrainingError: a loss or gradient that is not finite, or a batch without targets; names the
-            step. The last checkpoint stays.
-        CheckpointError: checkpoints that are damaged or belong to another training.
+        TrainingError: a loss or gradient that is not finite, or a batch without targets, or memory that
+            is exhausted; names the step and what it read. The last checkpoint stays.
+        CheckpointError: checkpoints that are damaged or belong to another training, or to another
+            number of processes.
+        ConfigError: a device that is not there, or more pieces than a batch has rows.
         StoreError: the disk is full, or the folder cannot be written.
+        Stopped: SIGTERM came.
     """
     require(num_validations >= 0, "num_validations", num_validations, "0 or more")
+    require(kept_checkpoints > 0, "kept_checkpoints", kept_checkpoints, "a positive number")
     require(patience is None or patience > 0, "patience", patience, "a positive number or none")
     training = _Training(
         model,
         source,
         config=optimiser,
+        engine=engine,
         directory=directory,
         save_weights=save_weights,
         validate=validate,
         num_validations=num_validations if validate else 0,
         patience=patience,
+        flops_per_token=flops_per_token,
     )
-    return training.run(checkpoint_seconds, description, tick)
+    return training.run(checkpoint_seconds, kept_checkpoints, description, tick)
 
 
 class _Training(Generic[M]):
@@ -135,36 +164,49 @@ class _Training(Generic[M]):
         source: BatchSource,
         *,
         config: OptimiserConfig,
+        engine: EngineConfig,
         directory: Path,
         save_weights: Callable[[M, Path], None],
         validate: Callable[[M], LossTotals] | None,
         num_validations: int,
         patience: int | None,
+        flops_per_token: float | None,
     ) -> None:
+        self.flops_per_token = flops_per_token
         self.model, self.source, self.config = model, source, config
         self.directory, self.save_weights, self.validate = directory, save_weights, validate
         self.patience = math.inf if patience is None else patience
         self.validated_steps = validation_steps(source.num_steps, num_validations)
+        self.engine = Engine(model, engine, config.z_loss)
         self.adamw = build_optimiser(model, config)
         shapes = {name: [str(p.dtype), *p.shape] for name, p in model.named_parameters()}
-        plan = fingerprint(shapes, source.fingerprint, source.num_steps, config, num_validations, patience)
-        restored = restore_checkpoint(directory / CHECKPOINTS, plan, model, self.adamw)
+        settings = [config, engine, num_validations, patience]
+        plan = fingerprint(shapes, source.fingerprint, source.num_steps, settings)
+        processes = self.processes = self.engine.processes
+        restored = restore_checkpoint(directory / CHECKPOINTS, plan, model, self.adamw, processes=processes)
         self.is_fresh = restored is None
-        self.state = restored or TrainState(plan=plan, num_threads=torch.get_num_threads())
-        self.metrics = MetricsLog(directory / METRICS, self.state.metrics_bytes)
+        self.state = restored or TrainState(
+            plan=plan, num_threads=torch.get_num_threads(), num_processes=processes.size
+        )
+        self.saved_step = self.state.step
+        self._refuse_other_folders()
+        self.metrics = MetricsLog(directory / METRICS, self.state.metrics_bytes, writes=processes.leads)
 
     @property
     def is_finished(self) -> bool:
         exhausted = self.state.step >= self.source.num_steps
         return exhausted or self.state.validations_since_best >= self.patience
 
-    def run(self, checkpoint_seconds: float, description: str, tick: Callable[[], None]) -> TrainResult:
+    def run(
+        self, checkpoint_seconds: float, kept_checkpoints: int, description: str, tick: Callable[[], None]
+    ) -> TrainResult:
         started = saved = time.monotonic()
         seconds_before = self.state.seconds
         with (
             _threads(self.state.num_threads),
             self.metrics,
-            progress(description, self.source.num_steps, "steps") as advance,
+            self._progress(description) as advance,
+            deferred_sigterm() as sigterm_came,
         ):
             self.model.train()
             advance(self.state.step)
@@ -174,42 +216,68 @@ class _Training(Generic[M]):
                 self.step()
                 self.validate_if_due()
                 advance(1)
-                if self.is_finished or time.monotonic() - saved >= checkpoint_seconds:
+                is_due = time.monotonic() - saved >= checkpoint_seconds
+                stops, is_due = self.processes.any(sigterm_came(), is_due)
+                if stops or is_due or self.is_finished:
                     self.state.seconds = seconds_before + time.monotonic() - started
-                    self.state.metrics_bytes = self.metrics.flush()
-                    save_checkpoint(self.directory / CHECKPOINTS, self.state, self.model, self.adamw)
+                    self.save(kept_checkpoints, tick)
                     saved = time.monotonic()
-                    tick()
-        self.save_weights(self.model, self.directory / LAST)
+                if stops:
+                    done = f"{self.state.step:,} of {self.source.num_steps:,} steps"
+                    raise Stopped(f"stopped by SIGTERM after {done}, which a checkpoint keeps")
+        self._save_weights(LAST)
+        self.processes.wait()
         return self.result()
+
+    def save(self, kept_checkpoints: int, tick: Callable[[], None]) -> None:
+        """Write a checkpoint, from which the training can go on to the same end."""
+        self.state.metrics_bytes = self.metrics.flush()
+        save_checkpoint(
+            self.directory / CHECKPOINTS,
+            self.state,
+            self.model,
+            self.adamw,
+            kept=kept_checkpoints,
+            processes=self.processes,
+        )
+        self.saved_step = self.state.step
+        if self.processes.leads:
+            tick()
 
     def step(self) -> None:
         """Do one step and log it."""
         started, state = time.perf_counter(), self.state
-        batch = _to_device(self.source.batch(state.step), next(self.model.parameters()).device)
-        self.adamw.zero_grad(set_to_none=True)
-        loss_sum, num_targets = self.model.loss_sum(batch)  # type: ignore[operator]
+        batch = self.source.batch(state.step)
+        num_targets = int((batch.targets != IGNORE).sum())
         if num_targets == 0:
-            raise TrainingError(f"step {state.step + 1}: the batch has no target")
-        loss = loss_sum / num_targets
-        state.loss_nats_per_token = _finite(loss.item(), "loss", state.step + 1)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        gradient_norm = _finite(norm.item(), "gradient norm", state.step + 1)
+            raise TrainingError(f"{self._where()}: the batch has no target")
+        self.adamw.zero_grad(set_to_none=True)
         rate = learning_rate(state.step, self.source.num_steps, self.config)
         for group in self.adamw.param_groups:
             group["lr"] = rate
-        self.adamw.step()
+        with self._naming_memory(batch):
+            (loss,) = self.processes.sums([self.engine.backward(batch, num_targets)])
+            self._refuse_non_finite(loss, "loss")
+            norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)).item()
+            self._refuse_non_finite(norm, "gradient norm")
+            self.adamw.step()
+        state.loss_nats_per_token = loss
         state.step += 1
         state.tokens += batch.num_tokens
+        by_source = self.source.tokens_by_source(state.step)
+        assert sum(by_source.values()) == state.tokens, "a source gave another batch than it planned"
+        tokens_per_second = batch.num_tokens / (time.perf_counter() - started)
+        speed = throughput(tokens_per_second, self.flops_per_token, self.model, self.processes.size)
         self.metrics.append(
             {
                 "step": state.step,
                 "tokens": state.tokens,
-                "loss_nats_per_token": state.loss_nats_per_token,
+                "tokens_by_source": by_source,
+                "epochs_by_source": self.source.epochs_by_source(state.step),
+                "loss_nats_per_token": loss,
                 "learning_rate": rate,
-                "gradient_norm": gradient_norm,
-                "tokens_per_second": batch.num_tokens / (time.perf_counter() - started),
+                "gradient_norm": norm,
+                **speed,
             }
         )
 
@@ -220,8 +288,11 @@ class _Training(Generic[M]):
         started, state = time.perf_counter(), self.state
         self.model.eval()
         with torch.no_grad():
-            loss = _finite(self.validate(self.model).nats_per_token, "validation loss", state.step)
+            totals = self.engine.replicas.outside(functools.partial(self.validate, self.model))
+        loss = self.processes.leaders(totals.nats_per_token)
         self.model.train()
+        if not math.isfinite(loss):
+            raise TrainingError(f"step {state.step}: the validation loss is {loss}; {self._kept()}")
         self.metrics.append(
             {
                 "step": state.step,
@@ -233,7 +304,7 @@ class _Training(Generic[M]):
         state.validations_since_best += 1
         if state.best_nats_per_token is None or loss < state.best_nats_per_token:
             state.best_step, state.best_nats_per_token, state.validations_since_best = state.step, loss, 0
-            self.save_weights(self.model, self.directory / BEST)
+            self._save_weights(BEST)
 
     def result(self) -> TrainResult:
         return TrainResult(
@@ -247,15 +318,66 @@ class _Training(Generic[M]):
             num_threads=self.state.num_threads,
         )
 
+    def _save_weights(self, name: str) -> None:
+        model = self.engine.replicas.whole_model()
+        if self.processes.leads:
+            self.save_weights(cast("M", model), self.directory / name)
 
-def _finite(value: float, name: str, step: int) -> float:
-    if not math.isfinite(value):
-        raise TrainingError(f"step {step}: the {name} is {value}")
-    return value
+    def _progress(self, description: str) -> AbstractContextManager[Callable[[int], None]]:
+        if self.processes.leads:
+            return progress(description, self.source.num_steps, "steps")
+        return nullcontext(lambda n: None)
 
+    def _refuse_other_folders(self) -> None:
+        """All processes have read the checkpoint when this returns; it must be the same one."""
+        size, step = self.processes.size, self.state.step
+        if self.processes.sums([float(step)]) != [float(size * step)]:
+            raise CheckpointError(
+                f"{self.directory}: the processes found checkpoints of different steps, "
+                f"{step} in number {self.processes.rank}; all must see one folder"
+            )
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return Batch(batch.inputs.to(device), batch.targets.to(device), batch.segments.to(device))
+    def _refuse_non_finite(self, value: float, name: str) -> None:
+        if not math.isfinite(value):
+            raise TrainingError(f"{self._where()}: the {name} is {value}; {self._kept()}")
+
+    def _where(self) -> str:
+        """Name the step being done, and what its batch is made of."""
+        step = self.state.step
+        before, after = (self.source.tokens_by_source(number) for number in (step, step + 1))
+        read = [
+            f"{before[name]:,} to {after[name] - 1:,} of {name}"
+            for name in after
+            if after[name] > before[name]
+        ]
+        return f"step {step + 1}, batch {step} (tokens {', '.join(read)})"
+
+    def _kept(self) -> str:
+        return (
+            f"the last checkpoint is that of step {self.saved_step}"
+            if self.saved_step
+            else "no checkpoint yet"
+        )
+
+    @contextmanager
+    def _naming_memory(self, batch: Batch) -> Iterator[None]:
+        """Turn exhausted memory into an error that names the setting which needs less."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            steps = self.engine.config.accumulation_steps
+            num_rows = max(1, len(batch.inputs) // (steps * self.processes.size))
+            advice = (
+                f"engine.accumulation_steps = {2 * steps} instead of {steps} needs less, at the same result"
+                if num_rows > 1
+                else "a shorter model.context_length or a smaller model needs less"
+            )
+            raise TrainingError(
+                f"{self._where()}: out of memory on {self.engine.device} "
+                f"with {num_rows:,} rows of {batch.inputs.shape[1]:,} tokens at once; {advice}"
+            ) from error
 
 
 @contextmanager

@@ -17,15 +17,18 @@ class MetricsLog:
         path: the file.
         num_bytes: length of the file at the checkpoint that is resumed (0 at the start); what an
             interrupted attempt wrote after it is cut off.
+        writes: whether to touch the file at all; of several processes one does.
 
     Raises:
         CheckpointError: the file is shorter than it was at the checkpoint.
         StoreError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, num_bytes: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, num_bytes: int, *, writes: bool = True) -> None:
+        self.path, self._writes = path, writes
         self._held: list[str] = []
+        if not writes:
+            return
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "ab") as file:
@@ -48,7 +51,10 @@ class MetricsLog:
         self._held.append(json.dumps(record) + "\n")
 
     def flush(self) -> int:
-        """Write what is held, to the disk, and return the file's length in bytes."""
+        """Write what is held, to the disk, and return the file's length in bytes (0 if it is not ours)."""
+        if not self._writes:
+            self._held.clear()
+            return 0
         with writing_to(self.path), open(self.path, "ab") as file:
             file.write("".join(self._held).encode())
             self._held.clear()

@@ -184,3 +184,45 @@ def test_scratch_goes_when_the_stage_is_finished(tmp_path):
     run_stage(plan(), tmp_path, work)
     assert not (tmp_path / "checkpoints").exists()
     assert (tmp_path / "kept.json").exists()
+
+
+@pytest.fixture
+def follower(monkeypatch):
+    """Make this process number 1 of torchrun's."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("RANK", "1")
+
+
+def _finish(tmp_path, monkeypatch, pace):
+    """Let rank 0 finish the stage at the follower's `pace`-th look."""
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == pace:
+            with monkeypatch.context() as as_leader:
+                as_leader.setenv("RANK", "0")
+                run_stage(plan(), tmp_path, lambda _: Outcome(counts={"pairs": 7}))
+
+    monkeypatch.setattr(stage.time, "sleep", sleep)
+    return looks
+
+
+def test_a_follower_waits_for_rank_0_and_writes_nothing(tmp_path, monkeypatch, follower):
+    looks = _finish(tmp_path / "out", monkeypatch, 3)
+    assert run_stage(plan(), tmp_path / "out", no_work).counts == {"pairs": 7}
+    assert len(looks) == 3
+    assert run_stage(plan(), tmp_path / "out", no_work, collective=True).counts == {"pairs": 7}
+
+
+def test_a_follower_takes_part_in_collective_work(tmp_path, monkeypatch, follower):
+    _finish(tmp_path / "out", monkeypatch, 1)
+    worked = []
+
+    def share(folder):
+        worked.append(folder.path)
+        assert not folder.path.exists()
+        return Outcome(counts={"pairs": 0})
+
+    assert run_stage(plan(), tmp_path / "out", share, collective=True).counts == {"pairs": 7}
+    assert worked == [tmp_path / "out"]

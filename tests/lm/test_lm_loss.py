@@ -5,7 +5,7 @@ import torch
 
 from sbp_bayes.base.records import IGNORE
 from sbp_bayes.lm import loss as loss_module
-from sbp_bayes.lm.loss import linear_cross_entropy, token_losses
+from sbp_bayes.lm.loss import linear_cross_entropy, regularised_cross_entropy, token_losses
 
 
 def problem(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -39,6 +39,21 @@ def test_gradcheck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss_module, "CHUNK", 4)
     hidden, head, targets = problem()
     assert torch.autograd.gradcheck(lambda h, w: linear_cross_entropy(h, w, targets), (hidden, head))
+
+
+def test_the_z_term_and_its_gradient_are_those_of_whole_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_module, "CHUNK", 4)
+    hidden, head, targets = problem()
+    loss, nats = regularised_cross_entropy(hidden, head, targets, None, 0.3)
+    log_z = (hidden @ head.T)[targets != IGNORE].logsumexp(dim=1)
+    expected = plain(hidden, head, targets) + 0.3 * log_z.square().sum()
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(nats, plain(hidden, head, targets).detach(), rtol=1e-10, atol=0)
+    assert not nats.requires_grad
+    for ours, theirs in zip(
+        torch.autograd.grad(loss, (hidden, head)), torch.autograd.grad(expected, (hidden, head)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 def test_one_side_may_be_frozen() -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from sbp_bayes.base.errors import ConfigError, TrainingError
+from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import Batch
 from sbp_bayes.lm import LMConfig, Transformer
-from sbp_bayes.lm.memory import explain_out_of_memory, training_memory
+from sbp_bayes.lm.memory import training_memory
 from sbp_bayes.training import OptimiserConfig
 from sbp_bayes.training.optimiser import build_optimiser
 
@@ -73,13 +73,3 @@ def test_parts_are_those_of_the_model() -> None:
     for arguments, key in (({"rows": 0}, "rows"), ({"rows": 1, "length": 257}, "length")):
         with pytest.raises(ConfigError, match=f"{key} = .* is out of range"):
             training_memory(SMALL, **arguments)
-
-
-def test_a_lack_of_memory_says_what_a_step_needs() -> None:
-    needed = "out of memory: a step of 8 rows of 256 tokens needs 55.0 MiB (parameters 1.4 MiB, "
-    for lack in (lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60)):
-        with pytest.raises(TrainingError) as caught, explain_out_of_memory(SMALL, 8, None):
-            lack()
-        assert str(caught.value).startswith(needed)
-    with pytest.raises(RuntimeError, match="another"), explain_out_of_memory(SMALL, 8, None):
-        raise RuntimeError("another")

@@ -95,7 +95,7 @@ def _log_probs(model, inputs):
 
 def test_overfits_one_batch(tmp_path) -> None:
     source = TinySource(num_steps=200)
-    source.batch = lambda step: _bigram_batch()
+    source.batch, source.tokens_per_batch = lambda step: _bigram_batch(), 16
     result = train_tiny(tmp_path, source=source, optimiser=OptimiserConfig(peak_lr=0.05), validate=None)
     assert result.loss_nats_per_token < 0.05 * result.history[0]["loss_nats_per_token"]
 
@@ -161,7 +161,8 @@ def test_a_loss_that_is_not_finite_names_its_step_and_keeps_the_checkpoint(tmp_p
             loss, count = super().loss_sum(batch)
             return (loss * bad if self.calls == 8 else loss), count
 
-    with pytest.raises(TrainingError, match=rf"^step 8: the loss is {bad}$"):
+    message = rf"^step 8, batch 7 \(tokens 224 to 255 of tiny\): the loss is {bad}; .* that of step 7$"
+    with pytest.raises(TrainingError, match=message):
         train_tiny(tmp_path, model=Poisoned(), validate=None, checkpoint_seconds=0.0)
     assert (tmp_path / "checkpoints" / "step_000000007.sha256").exists()
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 7
@@ -178,7 +179,7 @@ def test_a_gradient_that_is_not_finite_is_not_applied(tmp_path) -> None:
             return loss + torch.sqrt(self.hidden.bias * 0.0).sum(), count
 
     model = Steep()
-    with pytest.raises(TrainingError, match="step 1: the gradient norm is nan"):
+    with pytest.raises(TrainingError, match=r"step 1, batch 0 .*: the gradient norm is nan"):
         train_tiny(tmp_path, model=model, validate=None)
     assert torch.equal(model.hidden.weight, TinyModel().hidden.weight)
 
@@ -192,7 +193,7 @@ def test_a_batch_without_targets_is_said(tmp_path) -> None:
     source = TinySource()
     inputs = torch.zeros((2, 3), dtype=torch.int64)
     source.batch = lambda step: Batch(inputs, torch.full_like(inputs, IGNORE), inputs)
-    with pytest.raises(TrainingError, match="step 1: the batch has no target"):
+    with pytest.raises(TrainingError, match=r"step 1, batch 0 .*: the batch has no target"):
         train_tiny(tmp_path, source=source)
 
 
@@ -228,10 +229,13 @@ def test_bad_settings_are_named(tmp_path, key, value) -> None:
         ("beta2", -0.1),
         ("weight_decay", -0.1),
         ("weight_decay", math.nan),
+        ("schedule", "linear"),
+        ("decay_share", 1.1),
+        ("z_loss", -1e-4),
     ],
 )
 def test_bad_optimiser_settings_are_named(key, value) -> None:
-    with pytest.raises(ConfigError, match=f"{key} = {value} is out of range"):
+    with pytest.raises(ConfigError, match=f"{key} = {value!r} is out of range"):
         dataclasses.replace(OptimiserConfig(), **{key: value})
 
 
@@ -248,9 +252,14 @@ def test_decay_spares_vectors_and_embeddings() -> None:
     }
 
 
-@given(num_steps=st.integers(1, 400), share=st.floats(0, 1), ratio=st.floats(0, 1))
-def test_schedule_rises_to_its_peak_and_falls_to_its_end(num_steps, share, ratio) -> None:
-    config = OptimiserConfig(peak_lr=0.5, warmup_share=share, final_lr_ratio=ratio)
+@given(
+    num_steps=st.integers(1, 400),
+    share=st.floats(0, 1),
+    ratio=st.floats(0, 1),
+    schedule=st.sampled_from(["cosine", "wsd"]),
+)
+def test_schedule_rises_to_its_peak_and_falls_to_its_end(num_steps, share, ratio, schedule) -> None:
+    config = OptimiserConfig(peak_lr=0.5, warmup_share=share, final_lr_ratio=ratio, schedule=schedule)
     rates = [learning_rate(step, num_steps, config) for step in range(num_steps)]
     warmup = math.ceil(share * num_steps)
     assert all(0 <= rate <= 0.5 for rate in rates)
@@ -264,6 +273,19 @@ def test_schedule_rises_to_its_peak_and_falls_to_its_end(num_steps, share, ratio
 def test_schedule_is_half_way_down_in_the_middle_of_the_cosine() -> None:
     config = OptimiserConfig(peak_lr=1.0, warmup_share=0.2, final_lr_ratio=0.1)
     assert learning_rate(59, 100, config) == pytest.approx(0.55)
+
+
+def test_wsd_is_stable_and_then_falls_linearly() -> None:
+    config = OptimiserConfig(
+        peak_lr=1.0, warmup_share=0.1, final_lr_ratio=0.2, schedule="wsd", decay_share=0.4
+    )
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[4] == pytest.approx(0.5)
+    assert rates[9:60] == [1.0] * 51
+    assert rates[60:] == pytest.approx([1.0 - 0.8 * i / 40 for i in range(1, 41)])
+    late = dataclasses.replace(config, warmup_share=0.7)
+    assert learning_rate(69, 100, late) == 1.0
+    assert learning_rate(84, 100, late) == pytest.approx(0.6)
 
 
 @given(num_steps=st.integers(0, 500), num_validations=st.integers(1, 40))

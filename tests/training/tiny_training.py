@@ -47,12 +47,19 @@ class TinySource:
         self.num_steps = num_steps
         self.seed = seed
         self.fingerprint = f"tiny-{seed}"
+        self.tokens_per_batch = 32
 
     def batch(self, step: int) -> Batch:
         tokens = torch.from_numpy(numpy_generator(self.seed, "batch", step).integers(0, VOCAB, (4, 9)))
         targets = tokens[:, 1:].clone()
         targets[:, 0] = IGNORE
         return Batch(tokens[:, :-1], targets, torch.zeros_like(targets))
+
+    def tokens_by_source(self, step: int) -> dict[str, int]:
+        return {"tiny": self.tokens_per_batch * step}
+
+    def epochs_by_source(self, step: int) -> dict[str, float]:
+        return {"tiny": step / 10}
 
 
 def validate(model: nn.Module) -> LossTotals:
@@ -82,7 +89,7 @@ def train_tiny(directory: Path, **settings: Any) -> TrainResult:
 
 def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records without their times."""
-    return [{k: v for k, v in r.items() if k not in ("tokens_per_second", "seconds")} for r in history]
+    return [{k: v for k, v in r.items() if k not in ("tokens_per_second", "mfu", "seconds")} for r in history]
 
 
 def die() -> None:
