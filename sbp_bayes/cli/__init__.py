@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as after `sbp runs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stop:
-        return _fail(f"{stop or 'interrupted'}; the same command goes on where it stopped", INTERRUPTED)
+        return _fail(f"{str(stop) or 'interrupted'}; the same command goes on where it stopped", INTERRUPTED)
     except (SbpError, ResultError) as error:
         return _fail(str(error))
     except OSError as error:
