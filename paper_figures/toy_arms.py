@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from paper_figures import style
 from paper_figures.numbers import plain
@@ -68,6 +69,7 @@ def _panel(axes: Axes, name: str, record: Mapping[str, Any], *, named: bool) -> 
     axes.set_ylim(len(arms) - 0.4, -0.9)
     axes.set_xlim(min(0.0, axes.get_xlim()[0]), max(SMALLEST_SPAN, axes.get_xlim()[1]))
     axes.axvline(0, color=style.INK, linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
     axes.set_title(name.replace("_", " "), fontsize=9)

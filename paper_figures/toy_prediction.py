@@ -11,7 +11,7 @@ from sbp_bayes.results import ResultError
 
 
 def draw(results: ToyResults) -> Figure:
-    """Draw left-out settings of the phase diagram, and the other worlds by name; the line is equality.
+    """Draw left-out settings of the phase diagram, and the other worlds; the line is equality.
 
     Raises:
         ResultError: no phase diagram was kept, so nothing was predicted.
@@ -32,16 +32,13 @@ def draw(results: ToyResults) -> Figure:
     blue, green = style.ARM_COLOURS["sbp"], style.ARM_COLOURS["oracle"]
     label = f"{len(settings)} settings of {settings[0]['world'].replace('_', ' ')}"
     axes.plot(*_points(settings), "o", color=blue, markersize=5, label=label)
-    axes.plot(*_points(worlds), "s", color=green, markersize=5, label="other worlds, fit to those settings")
-    for p in worlds:
-        axes.annotate(
-            p["world"].replace("_", " "),
-            (p["predicted"], p["gain"]),
-            (6, -3),
-            textcoords="offset points",
-            color=green,
-            fontsize=7.5,
-        )
+    axes.plot(
+        *_points(worlds),
+        "s",
+        color=green,
+        markersize=5,
+        label=f"{len(worlds)} other worlds, by a fit to those settings",
+    )
     axes.set_xlabel("foretold")
     axes.set_ylabel("measured")
     style.quiet_grid(axes, "both")

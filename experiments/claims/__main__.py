@@ -1,6 +1,7 @@
 """`python -m experiments.claims`: judge every claim from the newest runs, print the table and keep it."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,9 +42,10 @@ def markdown(claims: Sequence[Claim], informative: Sequence[str]) -> str:
     lines = ["| | claim | statistic | value | verdict | evidence |", "|---|---|---|---|---|---|"]
     for claim in claims:
         interval = "" if claim.low is None else f" [{claim.low:.4f}, {claim.high:.4f}]"
-        value = f"{claim.value:.4f}{interval}".replace("-", "−")
+        value = f"{claim.value:.4f}{interval}"
         cells = (claim.name, claim.claim, claim.statistic, value, claim.verdict, claim.evidence)
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        line = " | ".join(cell.replace("|", r"\|") for cell in cells)
+        lines.append("| " + re.sub(r"-(?=\d)", "−", line) + " |")
     note = (
         f"I(d1;d2) is large, {INFORMATIVE} nats a token at least, in {', '.join(informative) or 'no world'}."
     )
