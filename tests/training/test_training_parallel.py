@@ -8,7 +8,7 @@ from typing import Any
 import parallel_training
 import pytest
 import torch
-from parallel_training import ENGINES, INTERRUPTED, NUM_STEPS, UnevenRows, train_here
+from parallel_training import ENGINES, NUM_STEPS, UnevenRows, train_here
 from tiny_training import tensors_of, timeless
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError
@@ -72,9 +72,9 @@ def test_two_processes_resume_to_the_same_bits(shared: Path, engine: str) -> Non
 
 @pytest.mark.parametrize("engine", WHOLE_ENGINES)
 def test_another_number_of_processes_is_refused(shared: Path, engine: str) -> None:
-    message = rf"step_0+{INTERRUPTED}\.safetensors was written by 2 processes, and this training has 1: go on"
+    message = rf"step_0+{NUM_STEPS}\.safetensors was written by 2 processes, and this training has 1: go on"
     with pytest.raises(CheckpointError, match=message):
-        train_here(shared / engine / "left", ENGINES[engine])
+        train_here(shared / engine / "resumed", ENGINES[engine])
 
 
 def test_more_pieces_than_rows_of_a_process_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
