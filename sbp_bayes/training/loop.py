@@ -240,6 +240,7 @@ class _Training(Generic[M]):
             kept=kept_checkpoints,
             processes=self.processes,
         )
+        self.processes.wait()  # or another one could end, and torchrun with it, while rank 0 writes
         self.saved_step = self.state.step
         if self.processes.leads:
             tick()
