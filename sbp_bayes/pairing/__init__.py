@@ -1,7 +1,8 @@
 """Pairing of related documents: embeddings, nearest neighbours, and the rules that make them pairs."""
 
+from sbp_bayes.pairing.audit import SearchReport
 from sbp_bayes.pairing.embed import Embedder, LsaEmbedder, SelfEmbedder
-from sbp_bayes.pairing.index import nearest_neighbours
+from sbp_bayes.pairing.index import find_neighbours, nearest_neighbours
 from sbp_bayes.pairing.minilm import MiniLmEmbedder
 from sbp_bayes.pairing.pairs import (
     PairConfig,
@@ -19,9 +20,11 @@ __all__ = [
     "MiniLmEmbedder",
     "PairConfig",
     "PairSet",
+    "SearchReport",
     "SelfEmbedder",
     "build_pairs",
     "containment",
+    "find_neighbours",
     "fit_embedder",
     "label_agreement",
     "nearest_neighbours",

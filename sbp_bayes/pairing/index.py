@@ -3,47 +3,68 @@
 from typing import Literal
 
 import numpy as np
-import torch
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
+from sbp_bayes.pairing.audit import Found, SearchReport
+from sbp_bayes.pairing.exact import exact_neighbours
+from sbp_bayes.pairing.inverted import inverted_neighbours
 
-Backend = Literal["auto", "exact", "hnsw"]
+Backend = Literal["auto", "exact", "hnsw", "inverted"]
 
 EXACT_UP_TO = 50_000
-"""Rows up to which `auto` compares all pairs: below, an index costs more than it saves."""
+"""Rows up to which `auto` compares all pairs."""
 
-BLOCK_ENTRIES = 1 << 24
+MIN_RECALL = 0.98
 
 
 def nearest_neighbours(
-    vectors: np.ndarray, k: int, backend: Backend = "auto"
-) -> tuple[np.ndarray, np.ndarray]:
+    vectors: np.ndarray, k: int, backend: Backend = "auto", *, min_recall: float = MIN_RECALL
+) -> Found:
     """Return each row's k nearest other rows by cosine, the nearest first.
+
+    Results are the same in every run and for any number of threads; of equally similar rows that a search
+    has met, the one with the smaller id comes first.
 
     Args:
         vectors: float (N, D); scaled to unit length here.
         k: neighbours wanted, 1 ≤ k < N.
-        backend: "exact" compares all pairs; "hnsw" is approximate, its recall audited; "auto" is exact
-            up to 50,000 rows.
+        backend: "exact" compares all pairs; "inverted" and "hnsw" are approximate, their recall audited;
+            "auto" is exact up to 50,000 rows and inverted beyond.
+        min_recall: lowest share of the true neighbours, on audited rows, of an approximate backend.
 
     Returns:
         ids, int64 (N, k), and similarities, float32 (N, k), a row's own id left out.
 
     Raises:
         PairingError: a row that is zero or not finite (named), k ≥ N, or an index that fails its audit.
-        ConfigError: k below 1 or an unknown backend.
+        ConfigError: k below 1, an unknown backend or a recall that isn't within 0 to 1.
     """
-    require(backend in ("auto", "exact", "hnsw"), "backend", backend, "auto, exact or hnsw")
+    return find_neighbours(vectors, k, backend, min_recall=min_recall)[0]
+
+
+def find_neighbours(
+    vectors: np.ndarray, k: int, backend: Backend = "auto", *, min_recall: float = MIN_RECALL
+) -> tuple[Found, SearchReport]:
+    """Do as `nearest_neighbours`, and return the report on the search as well."""
+    require(
+        backend in ("auto", "exact", "hnsw", "inverted"), "backend", backend, "auto, exact, hnsw or inverted"
+    )
     require(k >= 1, "k", k, "at least 1")
+    require(0 < min_recall <= 1, "min_recall", min_recall, "above 0, at most 1")
     unit = unit_rows(vectors)
     if k >= len(unit):
         raise PairingError(f"k = {k} neighbours asked of {len(unit)} documents: k must be below their number")
-    if backend == "exact" or (backend == "auto" and len(unit) <= EXACT_UP_TO):
-        return exact_neighbours(unit, k, np.arange(len(unit)))
-    from sbp_bayes.pairing.hnsw import hnsw_neighbours
+    if backend == "auto":
+        backend = "exact" if len(unit) <= EXACT_UP_TO else "inverted"
+    if backend == "inverted":
+        return inverted_neighbours(unit, k, min_recall)
+    if backend == "hnsw":
+        from sbp_bayes.pairing.hnsw import hnsw_neighbours
 
-    return hnsw_neighbours(unit, k)
+        return hnsw_neighbours(unit, k, min_recall)
+    report = SearchReport(backend="exact", recall=1.0, effort=0, bytes_per_vector=unit.shape[1] + 4.0)
+    return exact_neighbours(unit, k, np.arange(len(unit))), report
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -60,23 +81,3 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
         kind = "zero" if norms[bad[0]] == 0 else "not finite"
         raise PairingError(f"the vector of row {bad[0]} is {kind} ({len(bad)} such rows)")
     return (vectors / norms).astype(np.float32)
-
-
-def exact_neighbours(unit: np.ndarray, k: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and similarities (len(rows), k) of the given rows' neighbours, comparing all pairs.
-
-    Args:
-        unit: unit rows, float32 (N, D).
-        k: below N.
-        rows: int64 indices of the rows to search for.
-    """
-    keys = torch.from_numpy(unit)
-    ids, similarities = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
-    block = max(1, BLOCK_ENTRIES // len(unit))
-    for start in range(0, len(rows), block):
-        own = torch.from_numpy(rows[start : start + block])
-        scores = keys[own] @ keys.T
-        scores[torch.arange(len(own)), own] = -torch.inf
-        top = scores.topk(k)
-        ids[start : start + block], similarities[start : start + block] = top.indices, top.values
-    return ids, similarities

@@ -4,6 +4,7 @@ Paper: arXiv 2509.15248, step 1 of SBP; its α and k, and the near-duplicate rul
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
 from sbp_bayes.pairing.embed import Embedder, LsaEmbedder, SelfEmbedder, weights_fingerprint
-from sbp_bayes.pairing.index import Backend, nearest_neighbours, unit_rows
+from sbp_bayes.pairing.index import Backend, find_neighbours, unit_rows
 from sbp_bayes.pairing.minilm import MiniLmEmbedder
 from sbp_bayes.pairing.records import PairSet
 from sbp_bayes.pairing.shingles import containment
@@ -47,7 +48,7 @@ class PairConfig:
     alpha: float = 0.5
     near_duplicate_containment: float = 0.5
     max_pairs_per_document: int = 8
-    backend: Literal["auto", "exact", "hnsw"] = "auto"
+    backend: Backend = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -93,7 +94,8 @@ def pair_documents(
     """Pair the documents of `corpus` among themselves.
 
     Documents are a pair, in both orders, if one of them is among the other's k nearest neighbours, their
-    similarity is above `alpha`, and they aren't near-duplicates. A document without a vector is in no pair.
+    similarity is above `alpha`, and they aren't near-duplicates. A document without a vector is in no pair,
+    nor is one whose vector isn't finite (logged).
 
     Args:
         corpus: the documents; another corpus than the embedder was fitted on is fine.
@@ -107,14 +109,20 @@ def pair_documents(
 
     Raises:
         PairingError: no pair is left (the message has the highest similarity), fewer than two documents have
-            a vector, or a vector isn't finite.
+            a vector.
     """
     vectors = embedder.embed(corpus)
-    known = np.flatnonzero(np.any(vectors != 0, axis=1))
+    is_finite = np.isfinite(vectors).all(axis=1)
+    if not is_finite.all():
+        named = ", ".join(corpus.ids[row] for row in np.flatnonzero(~is_finite)[:3])
+        logging.getLogger(__name__).warning(
+            "%d vectors are not finite and left out: %s", (~is_finite).sum(), named
+        )
+    known = np.flatnonzero(is_finite & np.any(vectors != 0, axis=1))
     if len(known) < 2:
         raise PairingError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
     unit = unit_rows(vectors[known])
-    ids, similarities = nearest_neighbours(unit, min(k, len(known) - 1), backend)
+    (ids, similarities), search = find_neighbours(unit, min(k, len(known) - 1), backend)
     first, second, similarity = _above(ids, similarities, alpha)
     distinct = containment(corpus.texts, known[first], known[second]) < near_duplicate_containment
     if not distinct.any():
@@ -124,6 +132,7 @@ def pair_documents(
     counts = {
         "documents": len(corpus),
         "documents_without_vector": len(corpus) - len(known),
+        "documents_with_bad_vector": int((~is_finite).sum()),
         "neighbours": ids.size,
         "neighbours_below_alpha": int((similarities <= alpha).sum()),
         "neighbours_mutual": int((similarities > alpha).sum()) - len(first),
@@ -139,6 +148,7 @@ def pair_documents(
         similarity=both[2][kept],
         corpus_fingerprint=corpus.fingerprint,
         counts=counts,
+        search=dataclasses.asdict(search),
         neighbour_similarities=_sampled(similarities.ravel(), seed),
         random_similarities=_random_similarities(unit, seed),
     )
@@ -170,7 +180,8 @@ def build_pairs(
     """Pair `corpus`, and `validation` among itself by the embedder fitted on `corpus`, as a stage.
 
     The pairs are in `directory`/train and `directory`/validation, each a `PairSet`; the manifest's counts
-    have those names too, each with `PairSet.counts` and, of labelled documents, `label_agreement`.
+    have those names too, each with `PairSet.counts`, `PairSet.search` and, of labelled documents,
+    `label_agreement`.
 
     Args:
         config: the settings.
@@ -213,7 +224,7 @@ def _build(
         pairs.save(folder.path / name)
         agreement = label_agreement(pairs, corpus)
         labels = {} if agreement is None else dict(zip(_AGREEMENT, agreement, strict=True))
-        counts[name] = {**pairs.counts, **labels}
+        counts[name] = {**pairs.counts, **labels, "search": dict(pairs.search)}
     return Outcome(counts=counts, flops=sum(embedder.flops(corpus) for corpus in corpora.values()))
 
 

@@ -27,6 +27,7 @@ class PairSet:
         counts: neighbours found, those dropped by reason, and pairs kept.
         neighbour_similarities: float32, a sample over all neighbours found, before any rule.
         random_similarities: float32, a sample over random pairs of different documents.
+        search: how the neighbours were found and with what recall, see `SearchReport`.
     """
 
     first: np.ndarray
@@ -36,6 +37,7 @@ class PairSet:
     counts: Mapping[str, int]
     neighbour_similarities: np.ndarray
     random_similarities: np.ndarray
+    search: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -64,7 +66,7 @@ class PairSet:
         with atomic_path(directory / SIMILARITIES) as temporary, open(temporary, "wb") as file:
             np.savez(file, neighbour=self.neighbour_similarities, random=self.random_similarities)
         record = {"corpus": self.corpus_fingerprint, "fingerprint": self.fingerprint}
-        write_json(directory / META, record | {"counts": dict(self.counts)})
+        write_json(directory / META, record | {"counts": dict(self.counts), "search": dict(self.search)})
 
     @classmethod
     def load(cls, directory: Path) -> "PairSet":
@@ -80,6 +82,7 @@ class PairSet:
             **columns,
             corpus_fingerprint=meta["corpus"],
             counts=meta["counts"],
+            search=meta.get("search", {}),
             neighbour_similarities=samples[0],
             random_similarities=samples[1],
         )

@@ -1,12 +1,15 @@
-"""Nearest neighbours: exact search against brute force, the graph against exact search, bad vectors."""
+"""Nearest neighbours: exact search against brute force, approximate search against exact, bad vectors."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError, PairingError
-from sbp_bayes.pairing import hnsw, index, nearest_neighbours
+from sbp_bayes.pairing import exact, find_neighbours, index, inverted, nearest_neighbours, scan
+from sbp_bayes.pairing.audit import Audit
+from sbp_bayes.pairing.quantise import quantise
 
 
 def random_vectors(num_rows, width, seed=0):
@@ -29,21 +32,168 @@ def test_exact_search_is_brute_force(data, num_rows, width, seed):
     assert all(len({row, *found}) == k + 1 for row, found in enumerate(ids.tolist()))
 
 
-def test_blocks_do_not_show(monkeypatch):
-    vectors = random_vectors(100, 8)
-    whole = nearest_neighbours(vectors, 5, "exact")
-    monkeypatch.setattr(index, "BLOCK_ENTRIES", 700)
-    blocked = nearest_neighbours(vectors, 5, "exact")
-    np.testing.assert_array_equal(whole[0], blocked[0])
-    np.testing.assert_allclose(whole[1], blocked[1], atol=1e-6)
+def by_brute_force(vectors, k):
+    """Neighbours in float64, ties by the smaller row."""
+    unit = index.unit_rows(vectors).astype(np.float64)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    order = np.argsort(-cosines.round(12), axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(cosines, order, axis=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    data=st.data(),
+    num_rows=st.integers(2, 120),
+    width=st.integers(1, 4),
+    levels=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_ties_go_to_the_smaller_id(data, num_rows, width, levels, seed):
+    """Rows of few signs and sizes: copies, opposites and equal angles everywhere."""
+    k = data.draw(st.integers(1, num_rows - 1))
+    vectors = np.random.default_rng(seed).integers(-levels, levels + 1, size=(num_rows, width)).astype(float)
+    vectors[~vectors.any(axis=1), 0] = 1
+    ids, similarities = nearest_neighbours(vectors, k, "exact")
+    np.testing.assert_allclose(similarities, by_brute_force(vectors, k)[1], atol=1e-6)
+    assert all(len({row, *found}) == k + 1 for row, found in enumerate(ids.tolist()))
+    tied = similarities[:, :-1] == similarities[:, 1:]
+    assert (ids[:, :-1] < ids[:, 1:])[tied].all()
+
+
+@pytest.mark.parametrize("backend", ["exact", "inverted"])
+def test_equal_vectors_have_the_first_rows_as_neighbours(backend):
+    vectors = np.tile(random_vectors(1, 6), (300, 1))
+    ids, similarities = nearest_neighbours(vectors, 2, backend)
+    np.testing.assert_allclose(similarities, 1, atol=1e-6)
+    if backend == "exact":
+        np.testing.assert_array_equal(ids[:3], [[1, 2], [0, 2], [0, 1]])
+        np.testing.assert_array_equal(ids[3:], np.tile([0, 1], (297, 1)))
+
+
+def test_copies_beyond_the_candidates_are_found_by_id():
+    """More copies of each row than 8 bits keep candidates: float32 must find the smallest ids."""
+    vectors = np.tile(random_vectors(5, 16), (60, 1))
+    ids, _ = nearest_neighbours(vectors, 3, "exact")
+    for row, found in enumerate(ids.tolist()):
+        assert found == [other for other in range(row % 5, 300, 5) if other != row][:3]
+
+
+def test_exact_search_resolves_what_8_bits_cannot():
+    """Rows within 1e-3 of each other: a byte a component sees them as nearly one."""
+    vectors = random_vectors(1, 48) + 1e-3 * random_vectors(700, 48, seed=1)
+    ids, _ = nearest_neighbours(vectors, 4, "exact")
+    unit = index.unit_rows(vectors).astype(np.float64)
+    true = np.sort(np.where(np.eye(700, dtype=bool), -np.inf, unit @ unit.T), axis=1)[:, :-5:-1]
+    np.testing.assert_allclose(np.take_along_axis(unit @ unit.T, ids, axis=1), true, atol=2e-7)
+
+
+@pytest.mark.parametrize("backend", ["exact", "inverted"])
+def test_threads_and_blocks_do_not_show(backend, monkeypatch):
+    vectors = clustered_vectors(1500, 24, 30)
+    whole = nearest_neighbours(vectors, 5, backend)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        threaded = nearest_neighbours(vectors, 5, backend)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for module in (exact, inverted):
+        monkeypatch.setattr(module, "QUERIES_AT_ONCE", 33)
+    if backend == "exact":
+        monkeypatch.setattr(scan, "KEYS_AT_ONCE", 200)
+    blocked = nearest_neighbours(vectors, 5, backend)
+    for first, second, third in zip(whole, threaded, blocked, strict=True):
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_array_equal(first, third)
+
+
+def clustered_vectors(num_rows, width, num_clusters, noise=0.5, seed=0):
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(num_clusters, width))
+    return centres[generator.integers(num_clusters, size=num_rows)] + noise * generator.normal(
+        size=(num_rows, width)
+    )
+
+
+@pytest.mark.parametrize("num_clusters", [1, 7, 300, 2500])
+@pytest.mark.parametrize("width", [8, 64])
+def test_inverted_file_finds_what_exact_search_finds(num_clusters, width):
+    vectors = clustered_vectors(2500, width, num_clusters)
+    (ids, similarities), report = find_neighbours(vectors, 10, "inverted", min_recall=0.95)
+    exact_ids, _ = nearest_neighbours(vectors, 10, "exact")
+    found = np.mean([len(set(a) & set(b)) for a, b in zip(ids, exact_ids, strict=True)]) / 10
+    assert report.recall >= 0.95
+    assert found >= 0.93  # the audit saw 500 rows of 2,500
+    assert not (ids == np.arange(2500)[:, None]).any()
+    assert all(len(set(row)) == 10 for row in ids.tolist())
+    unit = index.unit_rows(vectors)
+    np.testing.assert_allclose(similarities, np.einsum("nd,nkd->nk", unit, unit[ids]), atol=1e-6)
+    assert (np.diff(similarities, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("num_rows", [2, 3, 5, 17, 40])
+def test_inverted_file_of_few_rows_is_exact(num_rows):
+    vectors = random_vectors(num_rows, 4)
+    found = nearest_neighbours(vectors, num_rows - 1, "inverted")
+    truth = nearest_neighbours(vectors, num_rows - 1, "exact")
+    np.testing.assert_array_equal(found[0], truth[0])
+    np.testing.assert_array_equal(found[1], truth[1])
+
+
+def test_inverted_file_with_lists_of_one():
+    """Far-away rows make lists of their own; their neighbours are in other lists."""
+    vectors = np.concatenate([np.tile(random_vectors(1, 64), (200, 1)), 10 * np.eye(64)])
+    vectors[:200] += 0.01 * random_vectors(200, 64)
+    ids, _ = nearest_neighbours(vectors, 6, "inverted")
+    assert ids.min() >= 0
+    assert all(len({row, *found}) == 7 for row, found in enumerate(ids.tolist()))
+
+
+def test_inverted_file_is_the_same_each_time():
+    vectors = clustered_vectors(800, 8, 20)
+    for first, second in zip(
+        nearest_neighbours(vectors, 4, "inverted"), nearest_neighbours(vectors, 4, "inverted"), strict=True
+    ):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_inverted_file_probes_more_until_its_audit_passes(monkeypatch):
+    monkeypatch.setattr(inverted, "probes_needed", lambda *_: 1)
+    vectors = random_vectors(1500, 32)
+    _, report = find_neighbours(vectors, 10, "inverted", min_recall=0.95)
+    assert report.effort > 1
+    assert report.recall >= 0.95
+
+
+def test_probes_needed_is_what_a_search_needs():
+    unit = index.unit_rows(clustered_vectors(2000, 16, 40))
+    codes = quantise(unit)
+    lists, audit = inverted.make_lists(unit, codes, 64), Audit.of(unit, 10)
+    probes = inverted.probes_needed(lists, audit, 0.9)
+    rank = [
+        list(lists.probes[lists.list_of[row]]).index(lists.list_of[other])
+        for row, found in zip(audit.rows, audit.ids, strict=True)
+        for other in found
+    ]
+    assert np.mean(np.array(rank) < probes) >= 0.9 > np.mean(np.array(rank) < probes - 1)
+
+
+@pytest.mark.parametrize("backend", ["exact", "inverted", "hnsw"])
+def test_report_says_how_neighbours_were_found(backend):
+    _, report = find_neighbours(random_vectors(400, 384), 5, backend)
+    assert report.backend == backend
+    assert report.recall >= 0.98
+    assert (report.bytes_per_vector <= 0.3 * 4 * 384) == (backend != "hnsw")
 
 
 def test_auto_is_exact_for_few_rows():
     vectors = random_vectors(50, 4)
-    for automatic, exact in zip(
+    for automatic, compared in zip(
         nearest_neighbours(vectors, 3), nearest_neighbours(vectors, 3, "exact"), strict=True
     ):
-        np.testing.assert_array_equal(automatic, exact)
+        np.testing.assert_array_equal(automatic, compared)
 
 
 def test_graph_finds_what_exact_search_finds():
@@ -51,7 +201,7 @@ def test_graph_finds_what_exact_search_finds():
     ids, similarities = nearest_neighbours(vectors, 10, "hnsw")
     exact_ids, _ = nearest_neighbours(vectors, 10, "exact")
     found = np.mean([len(set(a) & set(b)) for a, b in zip(ids, exact_ids, strict=True)]) / 10
-    assert found >= hnsw.MIN_RECALL
+    assert found >= index.MIN_RECALL
     assert not (ids == np.arange(1500)[:, None]).any()
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(similarities, np.einsum("nd,nkd->nk", unit, unit[ids]), atol=1e-5)
@@ -73,10 +223,11 @@ def test_graph_survives_equal_rows():
     np.testing.assert_allclose(similarities, 1.0, atol=1e-5)
 
 
-def test_graph_that_fails_its_audit_is_refused(monkeypatch):
-    monkeypatch.setattr(hnsw, "MIN_RECALL", 1.01)
-    with pytest.raises(PairingError, match=r"HNSW index finds .* of the 3 neighbours"):
-        nearest_neighbours(random_vectors(200, 8), 3, "hnsw")
+@pytest.mark.parametrize(("backend", "name"), [("hnsw", "HNSW index"), ("inverted", "inverted file")])
+def test_search_that_fails_its_audit_is_refused(backend, name, monkeypatch):
+    monkeypatch.setattr(Audit, "recall", lambda *_: 0.5)
+    with pytest.raises(PairingError, match=f"{name} finds 50.0% of the 3 neighbours, below 98.0%"):
+        nearest_neighbours(random_vectors(200, 8), 3, backend)
 
 
 @pytest.mark.parametrize(("value", "kind"), [(0.0, "zero"), (np.nan, "not finite"), (np.inf, "not finite")])
@@ -97,5 +248,7 @@ def test_bad_arguments():
         nearest_neighbours(random_vectors(5, 3), 0)
     with pytest.raises(ConfigError, match="backend = 'tree'"):
         nearest_neighbours(random_vectors(5, 3), 1, "tree")
+    with pytest.raises(ConfigError, match=r"min_recall = 1.5"):
+        nearest_neighbours(random_vectors(5, 3), 1, min_recall=1.5)
     with pytest.raises(PairingError, match="one row a document"):
         nearest_neighbours(np.ones(5), 1)

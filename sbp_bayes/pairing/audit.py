@@ -1,0 +1,93 @@
+"""How much of the truth an approximate search finds, and how far it was pushed for that."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from sbp_bayes.base.errors import PairingError
+from sbp_bayes.pairing.exact import exact_neighbours
+from sbp_bayes.pairing.quantise import Codes
+
+AUDITED_ROWS = 500
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchReport:
+    """How neighbours were found.
+
+    Attributes:
+        backend: the search that ran.
+        recall: share of the k nearest that it found on audited rows; 1 for exact search.
+        effort: ef of the graph, lists probed of the inverted file, or 0.
+        bytes_per_vector: of what is searched, before float32 ranks again.
+    """
+
+    backend: str
+    recall: float
+    effort: int
+    bytes_per_vector: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audit:
+    """The truth about up to 500 evenly spaced rows, k neighbours each.
+
+    Attributes:
+        rows: int64 (R,).
+        ids, similarities: (R, k), exact.
+    """
+
+    rows: np.ndarray
+    ids: np.ndarray
+    similarities: np.ndarray
+
+    @classmethod
+    def of(cls, unit: np.ndarray, k: int, quantised: Codes | None = None) -> "Audit":
+        """Search `unit` (N, D) exactly for the audited rows."""
+        rows = np.unique(np.linspace(0, len(unit) - 1, min(AUDITED_ROWS, len(unit))).astype(np.int64))
+        ids, similarities = exact_neighbours(unit, k, rows, quantised)
+        return cls(rows=rows, ids=ids, similarities=similarities)
+
+    def recall(self, similarities: np.ndarray) -> float:
+        """Share of found similarities (R, k) that reach the true k-th: equally near rows count alike."""
+        return float((similarities >= self.similarities[:, -1:] - 1e-5).mean())
+
+
+Found = tuple[np.ndarray, np.ndarray]
+
+
+def search_with_audit(
+    name: str,
+    search: Callable[[int, np.ndarray], Found | None],
+    *,
+    efforts: Iterable[int],
+    audit: Audit,
+    num_rows: int,
+    min_recall: float,
+) -> tuple[Found, int, float]:
+    """Search with rising effort until the recall suffices; return what was found, the effort and recall.
+
+    Args:
+        name: of the index, for the message.
+        search: effort, rows (R,) → their ids and similarities (R, k), each row's the same whatever the
+            others are; None where the index reaches fewer than k.
+        efforts: rising.
+        audit: the truth.
+        num_rows: of all rows.
+        min_recall: lowest recall accepted.
+
+    Raises:
+        PairingError: no effort reaches `min_recall`.
+    """
+    recall = 0.0
+    for effort in efforts:
+        sampled = search(effort, audit.rows)
+        recall = 0.0 if sampled is None else audit.recall(sampled[1])
+        if recall >= min_recall and (found := search(effort, np.arange(num_rows))) is not None:
+            return found, effort, recall
+    neighbours = audit.ids.shape[1]
+    raise PairingError(
+        f"the {name} finds {recall:.1%} of the {neighbours} neighbours, below {min_recall:.1%}: "
+        "use backend = exact"
+    )

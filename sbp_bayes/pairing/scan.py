@@ -1,0 +1,159 @@
+"""Scoring blocks of queries against many keys in 8 bits, and keeping the best: the core of every search here.
+
+A tile of scores is one integer matrix product. Selecting from all of it would take longer than the product:
+groups of columns are reduced to their best, only the groups with the best ones are read, and what is kept
+travels as one int64, score above and column below, which NumPy partitions with vector instructions.
+
+Shapes: Q queries, L keys, C candidates kept, D width.
+"""
+
+import threading
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbp_bayes.pairing.quantise import Codes
+
+QUERIES_AT_ONCE, KEYS_AT_ONCE = 256, 4096
+FEWEST_GROUPS = 32
+
+_LOW = 0xFFFFFFFF
+_buffers = threading.local()
+
+with warnings.catch_warnings():  # torch says once that sparse rows are in beta
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 1], [0], [0.0], (1, 1), check_invariants=False)
+
+
+def best_keys(
+    queries_QD: Tensor, keys: Codes, count: int, own_Q: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `count` best keys of each query by scales[l]·(query · codes[l]), in any order.
+
+    Args:
+        queries_QD: int8, at most 256 of them; a query's own scale doesn't change its order.
+        keys: of any number.
+        count: candidates a query, 1 ≤ count ≤ L.
+        own_Q: int64, the key that a query mustn't find, as it's itself; -1 for none. It's found (with
+            score -inf) where there are no others.
+
+    Returns:
+        columns, int64 (Q, count), and scores, float32 (Q, count).
+    """
+    kept_QC = np.empty((len(queries_QD), 0), np.int64)
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        tile = keys.rows(slice(start, start + KEYS_AT_ONCE))
+        groups = _num_groups(len(tile), count)
+        scores_QL = _scores(queries_QD, tile, own_Q - start, groups)
+        found_QC = _best_of_tile(scores_QL, count, groups)
+        kept_QC = _smallest(np.concatenate([kept_QC, found_QC + start], axis=1), count)
+    return unpack(kept_QC)
+
+
+def keys_above(queries_QD: Tensor, keys: Codes, least_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all keys that score at least `least_Q`, query by query, and where each query's begin.
+
+    Args:
+        queries_QD: int8, at most 256 of them.
+        keys: of any number.
+        least_Q: float32 thresholds of scales[l]·(query · codes[l]).
+
+    Returns:
+        columns, int64 (P,), and offsets, int64 (Q + 1,).
+    """
+    found = []
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        tile = keys.rows(slice(start, start + KEYS_AT_ONCE))
+        scores_QL = _scores(queries_QD, tile, np.full(len(queries_QD), -1), 1).numpy()
+        query, column = np.divmod(np.flatnonzero(scores_QL >= least_Q[:, None]), len(tile))
+        found.append(np.stack([query, column + start]))
+    query, column = np.concatenate(found, axis=1)
+    counts = np.bincount(query, minlength=len(queries_QD))
+    return column[np.argsort(query, kind="stable")], np.concatenate([[0], np.cumsum(counts)])
+
+
+def pack(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return int64 numbers whose ascending order is: by falling score, then by rising id (below 2³²).
+
+    A float32's bits, those below the sign flipped where it's negative, are an integer in the same order.
+    """
+    bits = scores.view(np.int32)
+    rising = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    return ((~rising).astype(np.int64) << 32) | ids
+
+
+def unpack(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids, int64, and scores, float32, of `pack`."""
+    rising = ~(packed >> 32).astype(np.int32)
+    bits = rising ^ ((rising >> 31) & np.int32(0x7FFFFFFF))
+    return packed & _LOW, bits.view(np.float32)
+
+
+def dot_products(unit: Tensor, rows: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return unit[rows[i]] · unit[j] for j in ids[offsets[i] : offsets[i + 1]], float32, as long as `ids`.
+
+    Each product is summed by itself, in one order: equal rows have equal products wherever they stand.
+    """
+    crow, columns = torch.from_numpy(offsets), torch.from_numpy(ids)
+    shape = (len(rows), len(unit))
+    wanted = torch.sparse_csr_tensor(crow, columns, torch.zeros(len(ids)), shape, check_invariants=False)
+    products = torch.sparse.sampled_addmm(wanted, unit[torch.from_numpy(rows)], unit.T, beta=0.0)
+    return products.values().numpy()
+
+
+def rank_again(
+    unit: Tensor, rows: np.ndarray, candidates_QC: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k best of each row's candidates by float32 products: ids and similarities (Q, k)."""
+    offsets = np.arange(len(rows) + 1) * candidates_QC.shape[1]
+    products = dot_products(unit, rows, offsets, np.ascontiguousarray(candidates_QC).reshape(-1))
+    return unpack(np.sort(pack(products.reshape(candidates_QC.shape), candidates_QC), axis=1)[:, :k])
+
+
+def _scores(queries_QD: Tensor, tile: Codes, own_Q: np.ndarray, groups: int) -> Tensor:
+    """Return scores float32 (Q, L), L rounded up to a multiple of `groups` by columns of -inf."""
+    num_queries, num_keys = len(queries_QD), len(tile)
+    products_QL = _buffer("products", torch.int32, num_queries, num_keys)
+    if queries_QD.shape[1] == 1:  # the product below takes a transposed column for a row
+        torch.mul(queries_QD.int(), tile.codes.T.int(), out=products_QL)
+    else:
+        torch._int_mm(queries_QD, tile.codes.T, out=products_QL)
+    scores_QL = _buffer("scores", torch.float32, num_queries, -(-num_keys // groups) * groups)
+    torch.mul(products_QL, tile.scales, out=scores_QL[:, :num_keys])
+    scores_QL[:, num_keys:] = -torch.inf
+    here = np.flatnonzero((own_Q >= 0) & (own_Q < num_keys))
+    scores_QL.numpy()[here, own_Q[here]] = -np.inf
+    return scores_QL
+
+
+def _num_groups(num_keys: int, count: int) -> int:
+    """Return a power of two near √(count · keys): to choose groups and to read them then cost alike."""
+    return max(FEWEST_GROUPS, 1 << (max(1, num_keys * count) - 1).bit_length() // 2)
+
+
+def _best_of_tile(scores_QL: Tensor, count: int, groups: int) -> np.ndarray:
+    """Return packed (score, column), int64 (Q, at least `count` or all), of the tile's best.
+
+    The `count` best lie in the `count` groups with the highest maxima; a group is every `groups`-th column.
+    """
+    num_queries, width = scores_QL.shape
+    if count >= groups or width <= 2 * groups:
+        return _smallest(pack(scores_QL.numpy(), np.arange(width)), count)
+    maxima_QG = scores_QL.view(num_queries, width // groups, groups).amax(dim=1).numpy()
+    groups_QC = _smallest(pack(maxima_QG, np.arange(groups)), count) & _LOW
+    columns = (groups_QC[:, None, :] + np.arange(0, width, groups)[:, None]).reshape(num_queries, -1)
+    return _smallest(pack(scores_QL.gather(1, torch.from_numpy(columns)).numpy(), columns), count)
+
+
+def _smallest(packed: np.ndarray, count: int) -> np.ndarray:
+    return packed if packed.shape[1] <= count else np.partition(packed, count - 1, axis=1)[:, :count]
+
+
+def _buffer(name: str, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
+    """Return this thread's buffer: fresh memory for each tile would cost as much as the product."""
+    if not hasattr(_buffers, name):
+        setattr(_buffers, name, torch.empty(QUERIES_AT_ONCE * 2 * KEYS_AT_ONCE, dtype=dtype))
+    buffer: Tensor = getattr(_buffers, name)
+    return buffer[: rows * columns].view(rows, columns)
