@@ -111,6 +111,16 @@ def test_pairs_are_those_of_loops(seed, k, alpha, share, limit):
     assert counts["documents_with_pair"] == len({first for first, _ in wanted})
 
 
+def test_documents_with_a_vector_that_is_not_finite_are_named_and_left_out(caplog):
+    corpus = corpus_of_topics(8)
+    vectors = np.random.default_rng(0).normal(size=(8, 4)) + 5
+    vectors[3, 1], vectors[6, 0] = np.nan, np.inf
+    pairs = pair_documents(corpus, embedder=Given(vectors), alpha=0.0, k=7)
+    assert set(pairs.first.tolist()) == {0, 1, 2, 4, 5, 7}
+    assert pairs.counts["documents_with_bad_vector"] == 2
+    assert f"2 vectors are not finite and left out: {corpus.ids[3]}, {corpus.ids[6]}" in caplog.text
+
+
 def test_documents_without_a_vector_are_in_no_pair():
     corpus = corpus_of_topics(8)
     vectors = np.random.default_rng(0).normal(size=(8, 4)) + 5
@@ -118,6 +128,7 @@ def test_documents_without_a_vector_are_in_no_pair():
     pairs = pair_documents(corpus, embedder=Given(vectors), alpha=0.0, k=7)
     assert set(pairs.first.tolist()) == set(pairs.second.tolist()) == {0, 1, 3, 4, 6, 7}
     assert pairs.counts["documents_without_vector"] == 2
+    assert pairs.counts["documents_with_bad_vector"] == 0
     vectors[1:] = 0
     with pytest.raises(PairingError, match="1 of 8 documents have a vector"):
         pair_documents(corpus, embedder=Given(vectors), alpha=0.0, k=3)
@@ -206,6 +217,8 @@ def test_stage_pairs_both_splits_with_the_embedder_of_the_training_documents(tmp
         wanted = pair_documents(corpus, embedder=embedder, alpha=0.6, k=20, max_pairs_per_document=3)
         assert pairs.fingerprint == wanted.fingerprint
         assert manifest.counts[name]["pairs"] == len(pairs)
+        assert manifest.counts[name]["search"] == pairs.search
+        assert pairs.search["backend"] == "exact"
         assert manifest.counts[name]["label_agreement"] == 1.0
     assert manifest.flops == 2 * 3 * (train.num_tokens + held_out.num_tokens)
     assert build_pairs(config, train, tmp_path, validation=held_out) == manifest
