@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.corpus import Document, deduplicate
-from sbp_bayes.corpus.dedup import MISS_PROBABILITY, NUM_PERMUTATIONS, _rows_per_band
+from sbp_bayes.corpus.minhash import MISS_PROBABILITY, Bands
 
 WORDS = [f"w{i}" for i in range(400)]
 
@@ -115,8 +115,7 @@ def test_the_same_in_any_company_and_for_any_seed():
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.99, 1.0])
 def test_bands_find_pairs_at_the_threshold(threshold):
-    rows = _rows_per_band(threshold)
-    assert (1 - threshold**rows) ** (NUM_PERMUTATIONS // rows) <= MISS_PROBABILITY
+    assert 1 - Bands.at(threshold).probability(threshold) <= MISS_PROBABILITY
 
 
 def test_nothing_in_nothing_out():
