@@ -95,7 +95,7 @@ def test_fingerprint_depends_on_ids_tokens_boundaries_and_completeness():
     assert len({c.fingerprint for c in [corpus, *others]}) == 5
 
 
-@pytest.mark.parametrize("name", ["documents.parquet", "tokens.npy", "offsets.npy", "meta.json"])
+@pytest.mark.parametrize("name", ["documents.arrow", "tokens.npy", "offsets.npy", "meta.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "rubbish"])
 def test_damage_raises_a_store_error_that_names_the_folder(tmp_path, name, damage):
     Corpus.build(documents(), TOKENIZER).save(tmp_path)
@@ -114,7 +114,7 @@ def test_damage_raises_a_store_error_that_names_the_folder(tmp_path, name, damag
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["documents.parquet", "tokens.npy", "offsets.npy"])
+@pytest.mark.parametrize("name", ["documents.arrow", "tokens.npy", "offsets.npy"])
 def test_a_flipped_bit_anywhere_is_found(tmp_path, name):
     Corpus.build(documents(), TOKENIZER).save(tmp_path)
     content = (tmp_path / name).read_bytes()
