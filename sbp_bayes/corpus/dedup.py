@@ -83,9 +83,9 @@ def deduplicate(
         band_keys([texts[i] for i in unique[start : start + TEXTS_TOGETHER]], bands, seed, hashes)
         for start in range(0, len(unique), TEXTS_TOGETHER)
     ]
-    keys = np.concatenate([np.zeros((0, bands.count), np.uint64), *blocks]).T
+    keys = np.concatenate([np.zeros((0, bands.count), np.uint64), *blocks])
     exact = int((survivors != np.arange(len(texts))).sum())
-    for late, early, _ in near_duplicates(keys, lambda i: texts[unique[i]], threshold, verify=verify):
+    for late, early, _ in near_duplicates(list(keys.T), lambda i: texts[unique[i]], threshold, verify=verify):
         survivors[unique[late]] = unique[early]
     # An exact duplicate of a document that is itself removed belongs to that one's survivor.
     survivors = survivors[survivors]

@@ -60,7 +60,7 @@ class Column(Sequence[Any]):
             return NotImplemented
         return len(self) == len(other) and all(x == y for x, y in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment] - compares like a list
+    __hash__ = None  # type: ignore[assignment]  # it compares like a list
 
     def take(self, rows: np.ndarray) -> "Column":
         """Return the entries at `rows`, int64 (M,), still on disk."""
@@ -141,6 +141,11 @@ def writing_corpus(directory: Path, dtype: np.dtype, num_tokens: int) -> Iterato
         columns["ids"], columns["tokens"], columns["offsets"], columns["complete"]
     )
     write_json(directory / META, sizes | {"fingerprint": fingerprint, "files": checksums})
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """Return the integers that hold token ids below `vocab_size`: uint16 where they do, else uint32."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
 def documents_schema() -> "pa.Schema":

@@ -32,7 +32,14 @@ class Rejected(Exception):
 
 
 class BadFileError(CorpusError):
-    """A file that is truncated or damaged, or in which too many records are bad."""
+    """A file that is truncated or damaged, or in which too many records are bad; `reason` says which."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BadFileError, (str(self), self.reason)
 
 
 class RejectLog:
@@ -75,12 +82,21 @@ class RejectLog:
         self.num_records += 1
         self.records_of_file += 1
         if reason is not None:
-            self._bad += 1
-            self.reasons[reason] += 1
-            if self.path is not None:
-                append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
+            self._reject(line, reason)
         if self.records_of_file % 1000 == 0 or self.records_of_file == self._bad == 100:
             self.check_share()
+
+    def break_off(self, reason: str) -> None:
+        """Count the rest of the current file as one rejected record, at the line after the last one read."""
+        self.num_records += 1
+        self.records_of_file += 1
+        self._reject(self.records_of_file, reason)
+
+    def _reject(self, line: int, reason: str) -> None:
+        self._bad += 1
+        self.reasons[reason] += 1
+        if self.path is not None:
+            append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
 
     def check_share(self) -> None:
         """Raise a `CorpusError` if too many of the current file's records were rejected."""
@@ -88,7 +104,8 @@ class RejectLog:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in self.reasons.most_common(3))
             raise BadFileError(
                 f"{self._file}: {self._bad} of {self.records_of_file} records rejected, more than "
-                f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}"
+                f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}",
+                "rest left out after too many bad records",
             )
 
 
@@ -220,7 +237,8 @@ def _records(path: Path, text_field: str, log: RejectLog, max_bytes: int) -> Ite
         raise
     except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names of no UTF-8
         reason = " ".join(str(error).split())
-        raise BadFileError(f"{path}: unreadable after {log.records_of_file} records ({reason})") from error
+        message = f"{path}: unreadable after {log.records_of_file} records ({reason})"
+        raise BadFileError(message, "unreadable from here") from error
 
 
 def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
@@ -254,7 +272,8 @@ def _parquet_rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, 
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if text_field not in names:
-            raise BadFileError(f"{path}: no column {text_field!r} (columns: {', '.join(names)})")
+            message = f"{path}: no column {text_field!r} (columns: {', '.join(names)})"
+            raise BadFileError(message, f"no column {text_field!r}")
         line = 0
         for batch in file.iter_batches(PARQUET_ROWS_TOGETHER):
             values = [_values(batch.column(i)) for i in range(batch.num_columns)]

@@ -15,6 +15,7 @@ from sbp_bayes.corpus.files import (
     corpus_fingerprint,
     documents_batch,
     open_columns,
+    token_dtype,
     verify_files,
     writing_corpus,
 )
@@ -104,13 +105,13 @@ class Corpus:
             complete: False where a document was cut at a length limit; all True by default.
         """
         assert len(documents) == len(tokens)
-        dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
+        dtype = token_dtype(vocab_size)
         return cls(
             ids=[d.id for d in documents],
             texts=[d.text for d in documents],
             sources=[d.source for d in documents],
             labels=[d.label for d in documents],
-            metadata=[dict(d.metadata) | ({"url": d.url} if d.url else {}) for d in documents],
+            metadata=[stored_metadata(d) for d in documents],
             tokens=np.concatenate([np.zeros(0, dtype), *(np.asarray(t, dtype) for t in tokens)]),
             offsets=_offsets(np.array([len(t) for t in tokens], np.int64)),
             num_bytes=np.array([len(d.text.encode()) for d in documents], np.int64),
@@ -174,6 +175,11 @@ class Corpus:
         directory = Path(directory)
         verify_files(directory)
         return cls(**open_columns(directory))
+
+
+def stored_metadata(document: Document) -> dict[str, Any]:
+    """Return a document's metadata as a corpus keeps them: with its url."""
+    return dict(document.metadata) | ({"url": document.url} if document.url else {})
 
 
 def _taken(values: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:
