@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from sbp_bayes.base.config import fingerprint
-from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.errors import CorpusError, StoreError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.base.store import atomic_path
+from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.base.workers import side_by_side, usable_cores
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.hub import PREFIX as HUB
@@ -29,8 +29,11 @@ from sbp_bayes.corpus.shards import Shard, list_shards, read_shard, tokenise_sha
 from sbp_bayes.corpus.splits import SPLITS
 from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
 
-TOKENIZER, REJECTS, SCRATCH = "tokenizer.json", "rejects.jsonl", "shards"
+TOKENIZER, REJECTS, INPUTS, SCRATCH = "tokenizer.json", "rejects.jsonl", "inputs.json", "shards"
 BYTES_PER_WORKER = 32_000_000
+
+Content = tuple[str, int, str]
+"""A file's name relative to its path, its size and its hash."""
 
 
 def prepare_corpus(
@@ -55,11 +58,21 @@ def prepare_corpus(
         StoreError: the directory holds another plan's output, or cannot be written.
     """
     shards = list_shards(config, Path())  # the files as they are now: stamped first, then fingerprinted
-    plan = plan_stage("corpus", config, load_corpus_inputs(config), ("corpus",))
+    contents = _contents_of(config)
+    plan = plan_stage("corpus", config, _fingerprints(contents), ("corpus",))
     if num_workers is None:
         num_bytes = sum(size for shard in shards for size, _ in shard.stamps)
         num_workers = min(usable_cores(), 1 + num_bytes // BYTES_PER_WORKER)
-    return run_stage(plan, directory, lambda folder: _prepare(config, shards, folder, num_workers))
+
+    def work(folder: StageFolder) -> Outcome:
+        write_json(folder.path / INPUTS, contents)
+        return _prepare(config, shards, folder, num_workers)
+
+    try:
+        return run_stage(plan, directory, work)
+    except StoreError as error:
+        changed = "" if isinstance(directory, Workspace) else _changed_files(Path(directory), contents)
+        raise StoreError(f"{error}{changed}") from error
 
 
 def load_corpus_inputs(config: CorpusConfig) -> dict[str, str]:
@@ -68,7 +81,7 @@ def load_corpus_inputs(config: CorpusConfig) -> dict[str, str]:
     Raises:
         CorpusError: a path is missing or unreadable.
     """
-    return {path: _fingerprint_of(path) for path in config.paths}
+    return _fingerprints(_contents_of(config))
 
 
 def choose_unique(pool: Corpus, num_tokens: int, seed: int) -> Corpus:
@@ -162,14 +175,33 @@ def _counts(markers: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _fingerprint_of(path: str) -> str:
+def _fingerprints(contents: dict[str, list[Content]]) -> dict[str, str]:
+    return {path: fingerprint(known) for path, known in contents.items()}
+
+
+def _contents_of(config: CorpusConfig) -> dict[str, list[Content]]:
+    return {path: _contents(path) for path in config.paths}
+
+
+def _contents(path: str) -> list[Content]:
     if path.startswith(PACKAGED):
-        return packaged_fingerprint(path.removeprefix(PACKAGED))
+        return [(path, 0, packaged_fingerprint(path.removeprefix(PACKAGED)))]
     if path.startswith(HUB):
-        return hub_fingerprint(path.removeprefix(HUB))
+        return [(path, 0, hub_fingerprint(path.removeprefix(HUB)))]
     root = Path(path)
     folder = root if root.is_dir() else root.parent
-    return fingerprint([[f.relative_to(folder).as_posix(), *_size_and_hash(f)] for f in list_files(root)])
+    return [(f.relative_to(folder).as_posix(), *_size_and_hash(f)) for f in list_files(root)]
+
+
+def _changed_files(directory: Path, contents: dict[str, list[Content]]) -> str:
+    """Say which files differ from those that `directory` was made from; nothing if none or unknown."""
+    if not (directory / INPUTS).exists():
+        return ""
+    before = {(p, *c) for p, known in read_json(directory / INPUTS).items() for c in known}
+    now = {(p, *c) for p, known in contents.items() for c in known}
+    changed = sorted({name for path, name, _, _ in before ^ now if path in contents})
+    more = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
+    return f"; changed since then: {', '.join(changed[:3])}{more}" if changed else ""
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:
