@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sbp_bayes.base.errors import SbpError, is_out_of_memory
 from sbp_bayes.base.runtime import configure_runtime, torchrun_rank
-from sbp_bayes.cli.parser import build_parser
+from sbp_bayes.cli.parser import build_parser, join_words
 from sbp_bayes.results import ResultError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted.
     """
     configure_runtime()
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(join_words(sys.argv[1:] if argv is None else argv))
     try:
         output = _output(arguments.command, arguments)
         if torchrun_rank() == 0:
@@ -53,6 +53,10 @@ def _output(command: str, arguments: argparse.Namespace) -> str:
         from sbp_bayes.cli.history import show_runs
 
         return show_runs(arguments)
+    if command == "corpus stats":
+        from sbp_bayes.cli.statistics import show_statistics
+
+        return show_statistics(arguments)
     if command == "export-hf":
         from sbp_bayes.cli.export import export_model
 

@@ -1,7 +1,7 @@
 """The arguments of `sbp`; standard library only."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import sbp_bayes
@@ -9,6 +9,7 @@ import sbp_bayes
 EXAMPLE = """\
 one stage after the other, on a text of your own:
   sbp corpus texts/ --out work/corpus
+  sbp corpus stats work/corpus
   sbp pretrain work/corpus --out work/baseline
   sbp pair work/corpus --out work/pairs
   sbp tune work/corpus --pairs work/pairs --model work/baseline --out work/synthesizer
@@ -21,13 +22,17 @@ A finished stage is never run again; an interrupted one goes on where it stopped
 
 SOURCES = (
     "a folder made by `sbp corpus`, or text: a file or folder of .jsonl, .jsonl.gz, .jsonl.zst, .json.gz or "
-    ".parquet, or packaged:wikipedia, packaged:factbook, packaged:cookbook, packaged:docstrings"
+    ".parquet, packaged:wikipedia, packaged:factbook, packaged:cookbook, packaged:docstrings, or hf:NAME"
 )
 
 OUT = {
     "stage": "the stage's own folder",
     "export-hf": "a folder that is new, empty, or an earlier export, which is replaced",
 }
+
+
+READERS = ("runs", "corpus stats")
+"""Commands that write nothing."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,9 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (description, add_arguments) in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         add_arguments(command)
-        if name != "runs":
+        if name not in READERS:
             command.add_argument("--out", required=True, metavar="DIR", help=OUT.get(name, OUT["stage"]))
-        if name not in ("runs", "evaluate", "export-hf"):
+        if name not in (*READERS, "evaluate", "export-hf"):
             _add_settings(command)
     return parser
 
@@ -77,6 +82,16 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
         "--min-chars", type=int, metavar="N", help="leave shorter documents out (default 200)"
     )
     parser.add_argument("--limit-documents", type=int, metavar="N", help="read at most N of each path")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that share the files (default: the usable cores)"
+    )
+
+
+def _add_corpus_stats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", metavar="CORPUS", help="a folder made by `sbp corpus`")
+    parser.add_argument(
+        "--repetitions", type=int, default=20, metavar="N", help="of the budget (default %(default)s)"
+    )
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +189,7 @@ def _add_document_limit(parser: argparse.ArgumentParser, default: str) -> None:
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "corpus": ("read, clean, de-duplicate, split and tokenise text", _add_corpus),
+    "corpus stats": ("show what a prepared corpus holds, in figures and bars", _add_corpus_stats),
     "pair": ("pair related documents by nearest neighbours", _add_pair),
     "tune": ("tune a pretrained model on pairs into a synthesizer", _add_tune),
     "synthesize": ("sample new documents from a synthesizer", _add_synthesize),
@@ -182,4 +198,13 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "export-hf": ("write a model for transformers and vLLM, as Qwen3ForCausalLM", _add_export_hf),
     "runs": ("list past experiments, show one, or compare two", _add_runs),
 }
-"""Name → (what it does, what adds its arguments)."""
+"""Name → (what it does, what adds its arguments). A name of two words is one argument: see `join_words`."""
+
+
+def join_words(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the first two in one where they name a command, as `corpus stats` does.
+
+    A text of such a name is still read where it is written as a path: `sbp corpus ./stats --out DIR`.
+    """
+    name = " ".join(arguments[:2])
+    return [name, *arguments[2:]] if name in COMMANDS else list(arguments)

@@ -37,7 +37,8 @@ def run_corpus(arguments: argparse.Namespace) -> Manifest:
         "limit_documents": arguments.limit_documents,
         "seed": arguments.seed,
     }
-    return prepare_corpus(configure(CorpusConfig, flags, arguments.assignments), Path(arguments.out))
+    config = configure(CorpusConfig, flags, arguments.assignments)
+    return prepare_corpus(config, Path(arguments.out), num_workers=arguments.workers)
 
 
 def run_pair(arguments: argparse.Namespace) -> Manifest:

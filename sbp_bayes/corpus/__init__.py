@@ -1,9 +1,10 @@
 """Text: reading, cleaning, de-duplication, splits, tokenisation and packing into rows."""
 
 from sbp_bayes.corpus.cleaning import clean_documents, clean_text
+from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import DedupReport, deduplicate
 from sbp_bayes.corpus.packing import EpochStream, Window, rows_of
-from sbp_bayes.corpus.prepare import CorpusConfig, choose_unique, load_corpus_inputs, prepare_corpus
+from sbp_bayes.corpus.prepare import choose_unique, load_corpus_inputs, prepare_corpus
 from sbp_bayes.corpus.reading import RejectLog, read_documents
 from sbp_bayes.corpus.records import Corpus, Document
 from sbp_bayes.corpus.splits import split_of

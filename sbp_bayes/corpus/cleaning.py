@@ -4,9 +4,12 @@ import dataclasses
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sbp_bayes.corpus.records import Document
+
+LANGUAGE_FIELDS = ("language", "lang", "language_id_whole_page_fasttext")
 
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u200b\ufeff\ufffe\uffff]")
@@ -30,7 +33,7 @@ def clean_text(text: str) -> str:
 
 
 def clean_documents(
-    documents: Iterable[Document], min_chars: int, reasons: Counter[str]
+    documents: Iterable[Document], min_chars: int, reasons: Counter[str], languages: Sequence[str] = ()
 ) -> Iterator[Document]:
     """Yield the cleaned documents of at least `min_chars` characters.
 
@@ -38,6 +41,7 @@ def clean_documents(
         documents: documents as read.
         min_chars: shorter ones (after cleaning) are left out.
         reasons: counts the documents left out, by reason.
+        languages: a document whose record says that it is in another one is left out; empty keeps all.
     """
     for document in documents:
         text = clean_text(document.text)
@@ -45,5 +49,20 @@ def clean_documents(
             reasons["empty after cleaning"] += 1
         elif len(text) < min_chars:
             reasons["shorter than min_chars"] += 1
+        elif languages and (language_of(document.metadata) or languages[0]) not in languages:
+            reasons["in another language"] += 1
         else:
             yield dataclasses.replace(document, text=text)
+
+
+def language_of(metadata: Mapping[str, Any]) -> str | None:
+    """Return the language that a record names or scores highest (as DCLM's fastText field), or None."""
+    for key in LANGUAGE_FIELDS:
+        value = metadata.get(key)
+        if isinstance(value, str) and value:
+            return value
+        scores = value.items() if isinstance(value, Mapping) else ()
+        numbers = {name: score for name, score in scores if isinstance(score, int | float)}
+        if numbers:
+            return max(numbers, key=lambda name: numbers[name])
+    return None

@@ -1,18 +1,23 @@
 """Exact and near duplicates: content hashes, then MinHash-LSH whose candidates are verified exactly."""
 
 import dataclasses
+import functools
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from sbp_bayes.base.config import require
+from sbp_bayes.corpus.minhash import Bands, WordHashes, band_keys, shingle_hashes
 from sbp_bayes.corpus.records import Document
 
-SHINGLE_WORDS = 5
-NUM_PERMUTATIONS = 128
-MISS_PROBABILITY = 1e-3
+TEXTS_TOGETHER = 1024
+CACHE_BYTES = 1 << 27
+
+Near = tuple[int, int, float]
+"""A document that is removed, the earlier one that is kept, and their similarity (NaN if not computed)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class DedupReport:
         """Share of all documents removed as near duplicates."""
         return self.near / max(1, self.num_documents)
 
-    @property
+    @functools.cached_property
     def cluster_sizes(self) -> list[int]:
         """Documents in each cluster of duplicates, its kept one included, largest first."""
         _, counts = np.unique(list(self.duplicate_of.values()), return_counts=True)
@@ -48,39 +53,97 @@ class DedupReport:
 
 
 def deduplicate(
-    documents: Sequence[Document | str], *, threshold: float = 0.8, seed: int = 0
+    documents: Sequence[Document | str], *, threshold: float = 0.8, seed: int = 0, verify: bool = True
 ) -> tuple[list[int], DedupReport]:
     """Return the positions of the documents to keep, ascending, and a report.
 
     Documents are visited in order; one is removed if its text equals a kept one's, or if the Jaccard
     similarity of their sets of word 5-grams (lower case, split at white space; a text of fewer words is
     one shingle) is at least `threshold`. So the smallest position of each cluster survives, and nothing
-    is removed that is not similar to a survivor. Candidates come from MinHash with bands: a pair at the
-    threshold is missed with probability below 1e-3, a more similar one with less.
+    is removed that is not similar to a survivor. Candidates come from MinHash with bands (see `Bands`
+    for parameters and S-curve): a pair at the threshold is missed with probability below 1e-3, a more
+    similar one with less.
 
     Args:
         documents: documents or their texts.
         threshold: Jaccard similarity from which two documents are near duplicates; 1 still removes texts
             that differ in case or spacing alone.
         seed: of the MinHash permutations.
+        verify: compute candidates' similarity exactly; False trusts bands that are narrower for it.
 
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
     require(0 < threshold <= 1, "dedup_threshold", threshold, "in (0, 1]")
     texts = [d if isinstance(d, str) else d.text for d in documents]
-    duplicate_of = _exact_duplicates(texts)
-    exact = len(duplicate_of)
-    unique = [i for i in range(len(texts)) if i not in duplicate_of]
-    shingles = _shingle_hashes([texts[i] for i in unique])
-    for late, early in _near_duplicates(shingles, threshold, seed).items():
-        duplicate_of[unique[late]] = unique[early]
+    survivors = exact_survivors(content_digests(texts))
+    unique = [i for i in np.flatnonzero(survivors == np.arange(len(texts))).tolist() if texts[i].strip()]
+    bands, hashes = Bands.at(threshold, verified=verify), WordHashes()
+    blocks = [
+        band_keys([texts[i] for i in unique[start : start + TEXTS_TOGETHER]], bands, seed, hashes)
+        for start in range(0, len(unique), TEXTS_TOGETHER)
+    ]
+    keys = np.concatenate([np.zeros((0, bands.count), np.uint64), *blocks])
+    exact = int((survivors != np.arange(len(texts))).sum())
+    for late, early, _ in near_duplicates(list(keys.T), lambda i: texts[unique[i]], threshold, verify=verify):
+        survivors[unique[late]] = unique[early]
     # An exact duplicate of a document that is itself removed belongs to that one's survivor.
-    duplicate_of = {i: duplicate_of.get(j, j) for i, j in sorted(duplicate_of.items())}
+    survivors = survivors[survivors]
+    kept = np.flatnonzero(survivors == np.arange(len(texts))).tolist()
+    removed = np.flatnonzero(survivors != np.arange(len(texts))).tolist()
     report = DedupReport(
-        num_documents=len(texts), exact=exact, near=len(duplicate_of) - exact, duplicate_of=duplicate_of
+        num_documents=len(texts),
+        exact=exact,
+        near=len(removed) - exact,
+        duplicate_of=dict(zip(removed, survivors[removed].tolist(), strict=True)),
     )
-    return [i for i in range(len(texts)) if i not in duplicate_of], report
+    return kept, report
+
+
+def content_digests(texts: Sequence[str]) -> np.ndarray:
+    """Return each text's 128-bit hash (BLAKE2b), uint64 (N, 2)."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
+    return np.frombuffer(digests, "<u8").reshape(len(texts), 2)
+
+
+def exact_survivors(digests: np.ndarray) -> np.ndarray:
+    """Return for each document the first position of its digest, int64 (N,); `digests` is uint64 (N, 2)."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: equal ones stay in order of position
+    ordered = digests[order]
+    starts = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(1)])[: len(order)]  # none for none
+    survivors = np.empty(len(order), np.int64)
+    survivors[order] = order[starts][np.cumsum(starts) - 1]
+    return survivors
+
+
+def near_duplicates(
+    keys: Sequence[np.ndarray], text_of: Callable[[int], str], threshold: float, *, verify: bool = True
+) -> Iterator[Near]:
+    """Yield (removed, kept, similarity) in order of the removed one; kept is the smallest that is similar.
+
+    Memory: one band's keys, at most 24 bytes for each band that a document shares with another one, and
+    a cache of shingles of 128 MiB.
+
+    Args:
+        keys: uint64 (N,) for each band, as of `band_keys`; one is held at a time.
+        text_of: the text at a position; asked for documents that share a band with another one.
+        threshold: lowest Jaccard similarity of a near duplicate.
+        verify: compute the similarity; False takes the first document that shares a band.
+    """
+    kept_in: defaultdict[int, list[int]] = defaultdict(list)
+    shingles = _ShingleCache(text_of)
+    for i, buckets in _shared_buckets(keys):
+        candidates = sorted({j for bucket in buckets for j in kept_in[bucket]})
+        found: tuple[int, float] | None = None
+        if not verify:
+            found = (candidates[0], np.nan) if candidates else None
+        elif candidates:
+            found = _first_similar(i, candidates, shingles, threshold)
+        if found is not None:
+            yield i, *found
+            continue
+        for bucket in buckets:
+            kept_in[bucket].append(i)
 
 
 def jaccard(first: np.ndarray, second: np.ndarray) -> float:
@@ -89,104 +152,54 @@ def jaccard(first: np.ndarray, second: np.ndarray) -> float:
     return shared / max(1, len(first) + len(second) - shared)
 
 
-def _exact_duplicates(texts: Sequence[str]) -> dict[int, int]:
-    first: dict[bytes, int] = {}
-    duplicate_of = {}
-    for i, text in enumerate(texts):
-        earlier = first.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), i)
-        if earlier != i:
-            duplicate_of[i] = earlier
-    return duplicate_of
+def _first_similar(
+    i: int, candidates: Sequence[int], shingles: "_ShingleCache", threshold: float
+) -> tuple[int, float] | None:
+    own = shingles[i]
+    for j in candidates:
+        other = shingles[j]
+        small, large = sorted((len(own), len(other)))
+        if small >= threshold * large:
+            similarity = jaccard(other, own)
+            if similarity >= threshold:
+                return j, similarity
+    return None
 
 
-class _WordHashes(dict[str, int]):
-    """64-bit hash of each word, a function of the word alone, computed once."""
-
-    def __missing__(self, word: str) -> int:
-        digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
-        self[word] = value = int.from_bytes(digest, "little")
-        return value
-
-
-def _shingle_hashes(texts: Sequence[str]) -> list[np.ndarray]:
-    """Return each text's distinct word 5-grams as sorted 64-bit hashes (equal by chance: 2^-64 a pair)."""
-    hashes = _WordHashes()
-    shingles = []
-    for text in texts:
-        words = np.array([hashes[word] for word in text.lower().split()], np.uint64)
-        width = min(SHINGLE_WORDS, len(words))
-        combined = np.full(len(words) - width + 1 if width else 0, width, np.uint64)
-        for k in range(width):
-            combined = _mix(combined ^ words[k : k + len(combined)])
-        shingles.append(np.unique(combined))
-    return shingles
+def _shared_buckets(keys: Sequence[np.ndarray]) -> Iterator[tuple[int, list[int]]]:
+    """Yield (position, its buckets of more than one document), ascending; a bucket is any integer."""
+    members, buckets, used = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], 0
+    for band in keys:
+        order = np.argsort(band, kind="stable")
+        ordered = band[order]
+        same = np.concatenate([[False], ordered[1:] == ordered[:-1], [False]])[-len(band) - 1 :]
+        shared = same[1:] | same[:-1]
+        bucket = used + np.cumsum(~same[:-1])[shared]
+        members.append(order[shared].astype(np.int32))
+        buckets.append(bucket.astype(np.int32) if used + len(band) < 1 << 31 else bucket)
+        used += len(band)
+    member, bucket = np.concatenate(members), np.concatenate(buckets)
+    order = np.argsort(member, kind="stable")
+    member, bucket = member[order], bucket[order]
+    for start, end in itertools.pairwise(np.flatnonzero(np.diff(member, prepend=-1, append=-1))):
+        yield int(member[start]), bucket[start:end].tolist()
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """Scramble 64-bit integers one to one (the finaliser of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+class _ShingleCache:
+    """Each document's distinct shingles, sorted, recomputed where they were not asked for lately."""
 
+    def __init__(self, text_of: Callable[[int], str]) -> None:
+        self._text_of, self._hashes = text_of, WordHashes()
+        self._known: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._bytes = 0
 
-def _near_duplicates(shingles: Sequence[np.ndarray], threshold: float, seed: int) -> dict[int, int]:
-    """Return {removed: kept} with kept the smallest position that is similar enough."""
-    kept_in: defaultdict[tuple[int, bytes], list[int]] = defaultdict(list)
-    duplicate_of: dict[int, int] = {}
-    for i, buckets in _shared_buckets(shingles, threshold, seed).items():
-        candidates = sorted({j for bucket in buckets for j in kept_in[bucket]})
-        similar = (j for j in candidates if _is_similar(shingles[j], shingles[i], threshold))
-        kept = next(similar, None)
-        if kept is not None:
-            duplicate_of[i] = kept
-            continue
-        for bucket in buckets:
-            kept_in[bucket].append(i)
-    return duplicate_of
-
-
-def _is_similar(first: np.ndarray, second: np.ndarray, threshold: float) -> bool:
-    sizes = sorted((len(first), len(second)))
-    return sizes[0] >= threshold * sizes[1] and jaccard(first, second) >= threshold
-
-
-def _shared_buckets(
-    shingles: Sequence[np.ndarray], threshold: float, seed: int
-) -> dict[int, list[tuple[int, bytes]]]:
-    """Return the LSH buckets, of more than one document, that each document is in; by position."""
-    filled = np.flatnonzero([len(s) > 0 for s in shingles])
-    buckets: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-    if len(filled) < 2:
-        return buckets
-    signatures = _signatures([shingles[int(i)] for i in filled], seed)
-    rows = _rows_per_band(threshold)
-    for band in range(NUM_PERMUTATIONS // rows):
-        part = np.ascontiguousarray(signatures[:, band * rows : (band + 1) * rows])
-        keys = part.view(np.dtype((np.void, part.dtype.itemsize * rows))).ravel()
-        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        for i in np.flatnonzero(counts[inverse] > 1):
-            buckets[int(filled[i])].append((band, keys[i].tobytes()))
-    return dict(sorted(buckets.items()))
-
-
-def _signatures(shingles: Sequence[np.ndarray], seed: int) -> np.ndarray:
-    """Return MinHash signatures, uint32 (documents, NUM_PERMUTATIONS)."""
-    from rensa import RMinHash
-
-    ends = np.cumsum([0, *(len(s) for s in shingles)]).astype(np.uint64)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        np.concatenate(shingles), ends, NUM_PERMUTATIONS, seed
-    )
-    return np.array(matrix.to_rows(), np.uint32)
-
-
-def _rows_per_band(threshold: float) -> int:
-    """Return the most rows a band may have for a pair at `threshold` to share a band almost surely.
-
-    Bands of r rows share all rows with probability J^r, so b = 128 // r bands miss with (1 − J^r)^b.
-    """
-
-    def miss(rows: int) -> float:
-        return float((1 - threshold**rows) ** (NUM_PERMUTATIONS // rows))
-
-    return max((r for r in range(1, NUM_PERMUTATIONS + 1) if miss(r) <= MISS_PROBABILITY), default=1)
+    def __getitem__(self, position: int) -> np.ndarray:
+        if position in self._known:
+            self._known.move_to_end(position)
+            return self._known[position]
+        shingles = np.unique(shingle_hashes([self._text_of(position)], self._hashes)[0])
+        self._known[position] = shingles
+        self._bytes += shingles.nbytes
+        while self._bytes > CACHE_BYTES and len(self._known) > 1:
+            self._bytes -= self._known.popitem(last=False)[1].nbytes
+        return shingles

@@ -1,84 +1,78 @@
 """From paths to a tokenised, de-duplicated and split corpus: the stage `corpus`."""
 
 import dataclasses
+import functools
 import hashlib
-import itertools
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sbp_bayes.base.config import fingerprint, require
-from sbp_bayes.base.errors import CorpusError
+import numpy as np
+
+from sbp_bayes.base.config import fingerprint
+from sbp_bayes.base.errors import CorpusError, StoreError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.corpus.cleaning import clean_documents
-from sbp_bayes.corpus.dedup import DedupReport, deduplicate
-from sbp_bayes.corpus.packaged import PREFIX, packaged_fingerprint
-from sbp_bayes.corpus.reading import MAX_DOCUMENT_BYTES, RejectLog, list_files, read_documents
-from sbp_bayes.corpus.records import Corpus, Document
-from sbp_bayes.corpus.splits import SPLITS, split_of
-from sbp_bayes.corpus.tokenizer import SMALLEST_VOCABULARY, Tokenizer, train_tokenizer
+from sbp_bayes.base.store import atomic_path, read_json, write_json
+from sbp_bayes.base.workers import side_by_side, usable_cores
+from sbp_bayes.corpus.config import CorpusConfig
+from sbp_bayes.corpus.hub import PREFIX as HUB
+from sbp_bayes.corpus.hub import hub_fingerprint
+from sbp_bayes.corpus.merge import remove_duplicates, tokenizer_texts, write_split
+from sbp_bayes.corpus.packaged import PREFIX as PACKAGED
+from sbp_bayes.corpus.packaged import packaged_fingerprint
+from sbp_bayes.corpus.reading import list_files
+from sbp_bayes.corpus.records import Corpus
+from sbp_bayes.corpus.shards import Shard, list_shards, read_shard, tokenise_shard
+from sbp_bayes.corpus.splits import SPLITS
+from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
 
-TOKENIZER, REJECTS = "tokenizer.json", "rejects.jsonl"
+TOKENIZER, REJECTS, INPUTS, SCRATCH = "tokenizer.json", "rejects.jsonl", "inputs.json", "shards"
+BYTES_PER_WORKER = 32_000_000
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    """How to make a corpus.
-
-    Attributes:
-        paths: files, folders or "packaged:…" names, as `read_documents` takes them.
-        vocab_size: ids of the tokenizer, at least 258.
-        min_chars: shorter documents are left out.
-        dedup_threshold: Jaccard similarity of word 5-grams from which documents are duplicates.
-        validation_share, test_share: shares of the unique documents that are held out.
-        max_bad_share: a file with a larger share of bad records stops the reading.
-        max_document_bytes: longer records are rejected.
-        limit_documents: read at most this many documents of each path; None reads all.
-        seed: of the split and of the MinHash permutations.
-    """
-
-    paths: tuple[str, ...]
-    vocab_size: int
-    min_chars: int = 200
-    dedup_threshold: float = 0.8
-    validation_share: float = 0.03
-    test_share: float = 0.03
-    max_bad_share: float = 0.01
-    max_document_bytes: int = MAX_DOCUMENT_BYTES
-    limit_documents: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(len(self.paths) > 0, "paths", self.paths, "at least one path")
-        least = f"at least {SMALLEST_VOCABULARY}"
-        require(self.vocab_size >= SMALLEST_VOCABULARY, "vocab_size", self.vocab_size, least)
-        require(self.min_chars >= 1, "min_chars", self.min_chars, "at least 1")
-        require(0 < self.dedup_threshold <= 1, "dedup_threshold", self.dedup_threshold, "in (0, 1]")
-        for key in ("validation_share", "test_share", "max_bad_share"):
-            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "in [0, 1)")
-        held_out = self.validation_share + self.test_share
-        require(held_out < 1, "validation_share + test_share", held_out, "below 1")
-        require(self.max_document_bytes >= 1, "max_document_bytes", self.max_document_bytes, "at least 1")
-        limit = self.limit_documents
-        require(limit is None or limit >= 1, "limit_documents", limit, "at least 1")
+Content = tuple[str, int, str]
+"""A file's name relative to its path, its size and its hash."""
 
 
-def prepare_corpus(config: CorpusConfig, directory: Path | Workspace) -> Manifest:
+def prepare_corpus(
+    config: CorpusConfig, directory: Path | Workspace, *, num_workers: int | None = None
+) -> Manifest:
     """Read, clean, de-duplicate, split and tokenise the documents of `config.paths` into `directory`.
 
     Writes `tokenizer.json` (trained on the unique pool documents alone), the corpora `pool/`,
-    `validation/` and `test/`, `rejects.jsonl`, and a manifest whose counts say what became of every
-    document read. A finished directory of the same plan is returned as it is.
+    `validation/` and `test/`, `rejects.jsonl` (each rejected record's file, line and reason),
+    `duplicates.parquet` (each removed document and its survivor), and a manifest whose counts say what
+    became of every document read. A finished directory of the same plan is returned as it is; an
+    interrupted one goes on with the shards that are not done.
+
+    Args:
+        config: what to make.
+        directory: the stage's folder, or a workspace.
+        num_workers: processes that share the shards; by default the usable cores, and fewer for less
+            than 32 MB a process. Changes no result.
 
     Raises:
         CorpusError: bad input (see `read_documents`), two documents of one id, or an empty split.
         StoreError: the directory holds another plan's output, or cannot be written.
     """
-    plan = plan_stage("corpus", config, load_corpus_inputs(config), ("corpus",))
-    return run_stage(plan, directory, lambda folder: _prepare(config, folder))
+    shards = list_shards(config, Path())  # the files as they are now: stamped first, then fingerprinted
+    contents = _contents_of(config)
+    plan = plan_stage("corpus", config, _fingerprints(contents), ("corpus",))
+    if num_workers is None:
+        num_bytes = sum(size for shard in shards for size, _ in shard.stamps)
+        num_workers = min(usable_cores(), 1 + num_bytes // BYTES_PER_WORKER)
+
+    def work(folder: StageFolder) -> Outcome:
+        write_json(folder.path / INPUTS, contents)
+        return _prepare(config, shards, folder, num_workers)
+
+    try:
+        return run_stage(plan, directory, work)
+    except StoreError as error:
+        changed = "" if isinstance(directory, Workspace) else _changed_files(Path(directory), contents)
+        raise StoreError(f"{error}{changed}") from error
 
 
 def load_corpus_inputs(config: CorpusConfig) -> dict[str, str]:
@@ -87,7 +81,7 @@ def load_corpus_inputs(config: CorpusConfig) -> dict[str, str]:
     Raises:
         CorpusError: a path is missing or unreadable.
     """
-    return {path: _fingerprint_of(path) for path in config.paths}
+    return _fingerprints(_contents_of(config))
 
 
 def choose_unique(pool: Corpus, num_tokens: int, seed: int) -> Corpus:
@@ -110,88 +104,104 @@ def choose_unique(pool: Corpus, num_tokens: int, seed: int) -> Corpus:
     return pool.select(chosen)
 
 
-def _prepare(config: CorpusConfig, folder: StageFolder) -> Outcome:
-    rejects = folder.path / REJECTS
-    rejects.unlink(missing_ok=True)  # an interrupted attempt starts over
-    log = RejectLog(rejects, config.max_bad_share)
-    cleaned_away: Counter[str] = Counter()
-    with progress("preparing the corpus", 5, "steps") as advance:
-        documents = list(clean_documents(_read(config, log), config.min_chars, cleaned_away))
-        _refuse_repeated_ids(documents)
-        advance(1)
-        kept, report = deduplicate(documents, threshold=config.dedup_threshold, seed=config.seed)
-        advance(1)
-        splits = _split([documents[i] for i in kept], config)
-        advance(1)
-        tokenizer = train_tokenizer((d.text for d in splits["pool"]), config.vocab_size)
-        tokenizer.save(folder.path / TOKENIZER)
-        advance(1)
-        sizes = {name: _save(splits[name], tokenizer, folder.path / name) for name in SPLITS}
-        advance(1)
-    read = {"read": len(documents) + cleaned_away.total() + log.num_rejected}
-    counts = read | _counts(log, cleaned_away, report) | {"vocab_size": tokenizer.vocab_size, "splits": sizes}
-    return Outcome(counts=counts)
+def _prepare(config: CorpusConfig, shards: list[Shard], folder: StageFolder, num_workers: int) -> Outcome:
+    scratch = folder.path / SCRATCH
+    shards = [dataclasses.replace(shard, folder=scratch) for shard in shards]
+    markers = _read(config, shards, num_workers)
+    _join_rejects(shards, folder.path / REJECTS)
+    folder.tick()
+    if not any(marker["documents"] for marker in markers):
+        raise CorpusError(f"no documents in {len(shards)} files are left after cleaning")
+    duplicates = remove_duplicates(shards, config, folder.path)
+    folder.tick()
+    _refuse_empty_splits(shards, config)
+    path = folder.path / TOKENIZER
+    if not path.exists():
+        train_tokenizer(tokenizer_texts(shards, config.tokenizer_bytes), config.vocab_size).save(path)
+    vocab_size = Tokenizer.load(path).vocab_size
+    folder.tick()
+    with progress("tokenising", len(shards), "shards") as advance:
+        calls = [functools.partial(tokenise_shard, shard, path) for shard in shards]
+        num_tokens = side_by_side(calls, num_workers, lambda _: advance(1))
+    sizes = {}
+    for name in SPLITS:
+        total = sum(tokens[name] for tokens in num_tokens)
+        sizes[name] = write_split(shards, name, total, vocab_size, folder.path / name)
+    counts = _counts(markers) | duplicates | {"vocab_size": vocab_size, "splits": sizes}
+    return Outcome(counts=counts, scratch=(SCRATCH,))
 
 
-def _read(config: CorpusConfig, log: RejectLog) -> Iterator[Document]:
-    for path in config.paths:
-        documents = read_documents(path, rejects=log, max_document_bytes=config.max_document_bytes)
-        yield from itertools.islice(documents, config.limit_documents)
+def _read(config: CorpusConfig, shards: list[Shard], num_workers: int) -> list[dict[str, Any]]:
+    num_files = sum(len(shard.files) for shard in shards)
+    bad: list[str] = []
+    with progress("reading and cleaning", len(shards), "shards") as advance:
+
+        def on_done(marker: dict[str, Any]) -> None:
+            bad.extend(marker["bad"])
+            if len(bad) > config.max_bad_files * num_files:
+                raise CorpusError(f"{bad[0]}; {len(bad)} of {num_files} files are bad")
+            advance(1)
+
+        calls = [functools.partial(read_shard, shard, config) for shard in shards]
+        return side_by_side(calls, num_workers, on_done)
 
 
-def _refuse_repeated_ids(documents: Sequence[Document]) -> None:
-    repeated = next((name for name, n in Counter(d.id for d in documents).items() if n > 1), None)
-    if repeated is not None:
-        raise CorpusError(f"two documents have the id {repeated!r}: give files of the same name one folder")
+def _join_rejects(shards: list[Shard], path: Path) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as joined:
+        for shard in shards:
+            if shard.file(REJECTS).exists():
+                with open(shard.file(REJECTS), "rb") as part:
+                    shutil.copyfileobj(part, joined)
 
 
-def _split(documents: Sequence[Document], config: CorpusConfig) -> dict[str, list[Document]]:
-    shares = {"validation": config.validation_share, "test": config.test_share}
-    splits: dict[str, list[Document]] = {name: [] for name in SPLITS}
-    for document in documents:
-        splits[split_of(document.text, shares, config.seed)].append(document)
-    for name, members in splits.items():
-        if not members and shares.get(name, 1) > 0:
-            raise CorpusError(f"no document in the {name} split: only {len(documents)} unique documents")
-    return splits
+def _refuse_empty_splits(shards: list[Shard], config: CorpusConfig) -> None:
+    kept = np.concatenate([shard.index["split"][shard.kept] for shard in shards])
+    for name, count in zip(SPLITS, np.bincount(kept, minlength=len(SPLITS)), strict=True):
+        if not count and config.split_shares.get(name, 1) > 0:
+            raise CorpusError(f"no document in the {name} split: only {len(kept)} unique documents")
 
 
-def _save(documents: Sequence[Document], tokenizer: Tokenizer, directory: Path) -> dict[str, Any]:
-    corpus = Corpus.build(documents, tokenizer)
-    corpus.save(directory)
-    rows = zip(corpus.sources, corpus.lengths, corpus.num_bytes, strict=True)
-    by_source: dict[str, Counter[str]] = {}
-    for source, length, num_bytes in rows:
-        size = {"documents": 1, "tokens": int(length) + 1, "bytes": int(num_bytes)}
-        by_source.setdefault(source, Counter()).update(size)
+def _counts(markers: list[dict[str, Any]]) -> dict[str, Any]:
+    rejected, cleaned_away = (
+        sum((Counter(marker[name]) for marker in markers), Counter()) for name in ("rejected", "cleaned_away")
+    )
+    documents = sum(marker["documents"] for marker in markers)
     return {
-        "documents": len(corpus),
-        "tokens": corpus.num_tokens,
-        "bytes": int(corpus.num_bytes.sum()),
-        "by_source": {source: dict(size) for source, size in by_source.items()},
-    }
-
-
-def _counts(log: RejectLog, cleaned_away: Mapping[str, int], report: DedupReport) -> dict[str, Any]:
-    return {
-        "rejected": dict(log.reasons),
+        "read": documents + cleaned_away.total() + rejected.total(),
+        "rejected": dict(rejected),
         "cleaned_away": dict(cleaned_away),
-        "exact_duplicates": report.exact,
-        "near_duplicates": report.near,
-        "exact_duplicate_rate": report.exact_rate,
-        "near_duplicate_rate": report.near_rate,
-        "duplicate_clusters": len(report.cluster_sizes),
-        "largest_cluster": max(report.cluster_sizes, default=0),
-        "unique": report.num_documents - report.exact - report.near,
+        "empty_shards": sum(marker["records"] == 0 for marker in markers),
+        "bad_files": sum(len(marker["bad"]) for marker in markers),
     }
 
 
-def _fingerprint_of(path: str) -> str:
-    if path.startswith(PREFIX):
-        return packaged_fingerprint(path.removeprefix(PREFIX))
+def _fingerprints(contents: dict[str, list[Content]]) -> dict[str, str]:
+    return {path: fingerprint(known) for path, known in contents.items()}
+
+
+def _contents_of(config: CorpusConfig) -> dict[str, list[Content]]:
+    return {path: _contents(path) for path in config.paths}
+
+
+def _contents(path: str) -> list[Content]:
+    if path.startswith(PACKAGED):
+        return [(path, 0, packaged_fingerprint(path.removeprefix(PACKAGED)))]
+    if path.startswith(HUB):
+        return [(path, 0, hub_fingerprint(path.removeprefix(HUB)))]
     root = Path(path)
     folder = root if root.is_dir() else root.parent
-    return fingerprint([[f.relative_to(folder).as_posix(), *_size_and_hash(f)] for f in list_files(root)])
+    return [(f.relative_to(folder).as_posix(), *_size_and_hash(f)) for f in list_files(root)]
+
+
+def _changed_files(directory: Path, contents: dict[str, list[Content]]) -> str:
+    """Say which files differ from those that `directory` was made from; nothing if none or unknown."""
+    if not (directory / INPUTS).exists():
+        return ""
+    before = {(p, *c) for p, known in read_json(directory / INPUTS).items() for c in known}
+    now = {(p, *c) for p, known in contents.items() for c in known}
+    changed = sorted({name for path, name, _, _ in before ^ now if path in contents})
+    more = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
+    return f"; changed since then: {', '.join(changed[:3])}{more}" if changed else ""
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:

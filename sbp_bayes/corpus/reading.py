@@ -4,16 +4,20 @@ Bad records are rejected, counted and logged, never dropped in silence; above a 
 stop the reading.
 """
 
+import datetime
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.store import append_json_line
-from sbp_bayes.corpus.packaged import PREFIX, read_packaged
+from sbp_bayes.corpus.hub import PREFIX as HUB
+from sbp_bayes.corpus.hub import read_hub
+from sbp_bayes.corpus.packaged import PREFIX as PACKAGED
+from sbp_bayes.corpus.packaged import read_packaged
 from sbp_bayes.corpus.records import Document
 
 COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".json.gz": "gzip", ".jsonl.zst": "zstd"}
@@ -25,6 +29,17 @@ PARQUET_ROWS_TOGETHER = 64
 
 class Rejected(Exception):
     """Why one record is no document."""
+
+
+class BadFileError(CorpusError):
+    """A file that is truncated or damaged, or in which too many records are bad; `reason` says which."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BadFileError, (str(self), self.reason)
 
 
 class RejectLog:
@@ -67,20 +82,30 @@ class RejectLog:
         self.num_records += 1
         self.records_of_file += 1
         if reason is not None:
-            self._bad += 1
-            self.reasons[reason] += 1
-            if self.path is not None:
-                append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
+            self._reject(line, reason)
         if self.records_of_file % 1000 == 0 or self.records_of_file == self._bad == 100:
             self.check_share()
+
+    def break_off(self, reason: str) -> None:
+        """Count the rest of the current file as one rejected record, at the line after the last one read."""
+        self.num_records += 1
+        self.records_of_file += 1
+        self._reject(self.records_of_file, reason)
+
+    def _reject(self, line: int, reason: str) -> None:
+        self._bad += 1
+        self.reasons[reason] += 1
+        if self.path is not None:
+            append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
 
     def check_share(self) -> None:
         """Raise a `CorpusError` if too many of the current file's records were rejected."""
         if self._bad > self.max_bad_share * self.records_of_file:
             reasons = ", ".join(f"{reason} ({n})" for reason, n in self.reasons.most_common(3))
-            raise CorpusError(
+            raise BadFileError(
                 f"{self._file}: {self._bad} of {self.records_of_file} records rejected, more than "
-                f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}"
+                f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}",
+                "rest left out after too many bad records",
             )
 
 
@@ -96,8 +121,10 @@ def read_documents(
     Args:
         path: a file of JSON lines (.jsonl, .jsonl.gz, .jsonl.zst, .json.gz) or a parquet file; a folder,
             of which all such files are read in the order of their relative paths, hidden ones left out;
-            or "packaged:wikipedia", "packaged:factbook", "packaged:cookbook", "packaged:docstrings".
-        text_field: name of the field (column) that holds the text; "url" and "label" are read too.
+            "packaged:wikipedia", "packaged:factbook", "packaged:cookbook", "packaged:docstrings"; or
+            "hf:NAME?config=C&split=S", a Hugging Face dataset (see `load_hub`).
+        text_field: name of the field (column) that holds the text; "url" and "label" have places of their
+            own, and all other fields go into the metadata, but those that UTF-8 or JSON cannot hold.
         rejects: counts and logs the bad records; by default they are counted under a cap of 1%.
         max_document_bytes: a longer record (line of JSON, or text in parquet) is rejected; no more than
             this of a line is ever held in memory.
@@ -109,11 +136,8 @@ def read_documents(
             while reading for a truncated or damaged file, for too many bad records, or at the end if
             there was no document at all.
     """
-    if str(path).startswith(PREFIX):
-        return read_packaged(str(path).removeprefix(PREFIX))
     log = rejects if rejects is not None else RejectLog()
-    root = Path(path)
-    return _read_files(root, list_files(root), text_field, log, max_document_bytes)
+    return _read_all(path, source_files(path), text_field, log, max_document_bytes)
 
 
 def list_files(path: Path) -> list[Path]:
@@ -136,27 +160,68 @@ def list_files(path: Path) -> list[Path]:
     return sorted(files, key=lambda p: p.relative_to(path).as_posix())
 
 
-def _read_files(
-    root: Path, files: list[Path], text_field: str, log: RejectLog, max_bytes: int
+def read_source(
+    path: str | Path,
+    file: Path | None,
+    log: RejectLog,
+    *,
+    text_field: str = "text",
+    max_document_bytes: int = MAX_DOCUMENT_BYTES,
 ) -> Iterator[Document]:
-    folder = root if root.is_dir() else root.parent
-    source = root.name if root.is_dir() else root.name.split(".")[0]
-    any_document = False
-    for path in files:
-        name = path.relative_to(folder).as_posix()
+    """Yield the documents of one file, or of a source that has none; arguments as of `read_documents`.
+
+    Args:
+        path: what the user named.
+        file: a file at or below it; None for "packaged:…" and "hf:…".
+
+    Raises:
+        BadFileError: see there. An empty file has no documents, which is no error.
+    """
+    name, source = str(path), Path(str(path).partition("?")[0]).name
+    if name.startswith(PACKAGED):
         log.begin_file(name)
-        for line, record in _records(path, text_field, log, max_bytes):
-            try:
-                document = _document(record, text_field, max_bytes, f"{name}:{line}", source)
-            except Rejected as rejected:
-                log.count(line, str(rejected))
-                continue
+        for line, document in enumerate(read_packaged(name.removeprefix(PACKAGED)), start=1):
             log.count(line)
+            yield document
+        return
+    if file is not None:
+        root = Path(path)
+        name = file.relative_to(root if root.is_dir() else root.parent).as_posix()
+        source = root.name if root.is_dir() else root.name.split(".")[0]
+        records = _records(file, text_field, log, max_document_bytes)
+    else:
+        records = _hub_records(name.removeprefix(HUB))
+    log.begin_file(name)
+    for line, record in records:
+        try:
+            document = _document(record, text_field, max_document_bytes, f"{name}:{line}", source)
+        except Rejected as rejected:
+            log.count(line, str(rejected))
+            continue
+        log.count(line)
+        yield document
+    log.check_share()
+
+
+def source_files(path: str | Path) -> list[Path | None]:
+    """Return the files of which `path` consists: `list_files`, or [None] for "packaged:…" and "hf:…"."""
+    return [None] if str(path).startswith((PACKAGED, HUB)) else [*list_files(Path(path))]
+
+
+def _hub_records(address: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    return ((line, {k: _plain(v) for k, v in row.items()}) for line, row in read_hub(address))
+
+
+def _read_all(
+    path: str | Path, files: list[Path | None], text_field: str, log: RejectLog, max_bytes: int
+) -> Iterator[Document]:
+    any_document = False
+    for file in files:
+        for document in read_source(path, file, log, text_field=text_field, max_document_bytes=max_bytes):
             any_document = True
             yield document
-        log.check_share()
     if not any_document:
-        raise CorpusError(f"{root}: no documents in {len(files)} files, {log.num_rejected} records rejected")
+        raise CorpusError(f"{path}: no documents in {len(files)} files, {log.num_rejected} records rejected")
 
 
 def _records(path: Path, text_field: str, log: RejectLog, max_bytes: int) -> Iterator[tuple[int, Any]]:
@@ -172,7 +237,8 @@ def _records(path: Path, text_field: str, log: RejectLog, max_bytes: int) -> Ite
         raise
     except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names of no UTF-8
         reason = " ".join(str(error).split())
-        raise CorpusError(f"{path}: unreadable after {log.records_of_file} records ({reason})") from error
+        message = f"{path}: unreadable after {log.records_of_file} records ({reason})"
+        raise BadFileError(message, "unreadable from here") from error
 
 
 def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
@@ -206,26 +272,36 @@ def _parquet_rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, 
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if text_field not in names:
-            raise CorpusError(f"{path}: no column {text_field!r} (columns: {', '.join(names)})")
-        columns = [name for name in (text_field, "url", "label") if name in names]
+            message = f"{path}: no column {text_field!r} (columns: {', '.join(names)})"
+            raise BadFileError(message, f"no column {text_field!r}")
         line = 0
-        for batch in file.iter_batches(PARQUET_ROWS_TOGETHER, columns=columns):
-            values = [_values(batch.column(name)) for name in columns]
+        for batch in file.iter_batches(PARQUET_ROWS_TOGETHER):
+            values = [_values(batch.column(i)) for i in range(batch.num_columns)]
             for row in zip(*values, strict=True):
                 line += 1
-                yield line, dict(zip(columns, row, strict=True))
+                yield line, _row(batch.schema.names, row, text_field)
 
 
 def _values(column: Any) -> list[Any]:
     """Return a column's values: strings as bytes, since one may be invalid UTF-8, which costs itself only."""
     import pyarrow as pa
 
-    if pa.types.is_integer(column.type):
-        return column.to_pylist()
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary"):
+        return column.cast(kind).cast(pa.large_binary()).to_pylist()
     try:
-        return column.cast(pa.large_binary()).to_pylist()
-    except pa.ArrowNotImplementedError:
+        return [_plain(value) for value in column.to_pylist()]
+    except UnicodeDecodeError:  # within a structure
         return [None] * len(column)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
+
+
+def _row(names: Sequence[str], values: Sequence[Any], text_field: str) -> dict[str, Any]:
+    row = dict(zip(names, values, strict=True))
+    return {k: _text(v) if isinstance(v, bytes) and k != text_field else v for k, v in row.items()}
 
 
 def _document(record: Any, text_field: str, max_bytes: int, name: str, source: str) -> Document:
@@ -252,7 +328,28 @@ def _document(record: Any, text_field: str, max_bytes: int, name: str, source: s
     label = record.get("label")
     if isinstance(label, int):
         label = str(label)
-    return Document(id=name, text=text, source=source, label=_text(label), url=_text(record.get("url")))
+    metadata = {
+        key: value
+        for key, value in record.items()
+        if key not in (text_field, "url", "label") and value is not None and _is_storable(key, value)
+    }
+    return Document(
+        id=name,
+        text=text,
+        source=source,
+        label=_text(label),
+        url=_text(record.get("url")),
+        metadata=metadata,
+    )
+
+
+def _is_storable(key: str, value: Any) -> bool:
+    """Whether a field can be kept as JSON in UTF-8: a bad one costs itself alone."""
+    try:
+        json.dumps({key: value}, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parse(line: bytes) -> Any:

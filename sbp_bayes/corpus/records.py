@@ -2,19 +2,24 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sbp_bayes.base.errors import StoreError
-from sbp_bayes.base.store import atomic_path, read_json, write_json
+from sbp_bayes.corpus.files import (
+    COLUMNS,
+    ROWS_TOGETHER,
+    Column,
+    corpus_fingerprint,
+    documents_batch,
+    open_columns,
+    token_dtype,
+    verify_files,
+    writing_corpus,
+)
 from sbp_bayes.corpus.tokenizer import Tokenizer
-
-TOKENS, OFFSETS, DOCUMENTS, META = "tokens.npy", "offsets.npy", "documents.parquet", "meta.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,11 +85,7 @@ class Corpus:
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits (SHA-256) of ids, tokens and where documents end."""
-        digest = hashlib.sha256(json.dumps(list(self.ids)).encode())
-        for array in (self.tokens, self.offsets, self.complete):
-            digest.update(array.dtype.str.encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()[:16]
+        return corpus_fingerprint(self.ids, self.tokens, self.offsets, self.complete)
 
     @classmethod
     def from_tokens(
@@ -104,13 +105,13 @@ class Corpus:
             complete: False where a document was cut at a length limit; all True by default.
         """
         assert len(documents) == len(tokens)
-        dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
+        dtype = token_dtype(vocab_size)
         return cls(
             ids=[d.id for d in documents],
             texts=[d.text for d in documents],
             sources=[d.source for d in documents],
             labels=[d.label for d in documents],
-            metadata=[dict(d.metadata) | ({"url": d.url} if d.url else {}) for d in documents],
+            metadata=[stored_metadata(d) for d in documents],
             tokens=np.concatenate([np.zeros(0, dtype), *(np.asarray(t, dtype) for t in tokens)]),
             offsets=_offsets(np.array([len(t) for t in tokens], np.int64)),
             num_bytes=np.array([len(d.text.encode()) for d in documents], np.int64),
@@ -132,7 +133,7 @@ class Corpus:
         rows = np.asarray(list(indices) if not isinstance(indices, np.ndarray) else indices, np.int64)
         parts = [self.tokens[self.offsets[i] : self.offsets[i + 1]] for i in rows]
         return Corpus(
-            **{name: [getattr(self, name)[i] for i in rows] for name in _COLUMNS},
+            **{name: _taken(getattr(self, name), rows) for name in COLUMNS},
             tokens=np.concatenate([self.tokens[:0], *parts]),
             offsets=_offsets(self.lengths[rows]),
             num_bytes=self.num_bytes[rows],
@@ -144,7 +145,7 @@ class Corpus:
         """Join `corpora` (one or more) end to end."""
         assert corpora
         return cls(
-            **{name: [x for c in corpora for x in getattr(c, name)] for name in _COLUMNS},
+            **{name: [x for c in corpora for x in getattr(c, name)] for name in COLUMNS},
             tokens=np.concatenate([c.tokens for c in corpora]),
             offsets=_offsets(np.concatenate([c.lengths for c in corpora])),
             num_bytes=np.concatenate([c.num_bytes for c in corpora]),
@@ -157,69 +158,33 @@ class Corpus:
         Raises:
             StoreError: the disk is full or the folder cannot be written.
         """
-        directory = Path(directory)
-        for name, array in ((TOKENS, self.tokens), (OFFSETS, self.offsets)):
-            with atomic_path(directory / name) as temporary, open(temporary, "wb") as file:
-                np.save(file, array)
-        self._save_table(directory / DOCUMENTS)
-        files = {name: _sha256(directory / name) for name in (TOKENS, OFFSETS, DOCUMENTS)}
-        sizes = {"num_documents": len(self), "num_tokens": self.num_tokens}
-        write_json(directory / META, sizes | {"fingerprint": self.fingerprint, "files": files})
-
-    def _save_table(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        strings = {name: pa.array(list(getattr(self, name)), pa.large_string()) for name in _COLUMNS[:-1]}
-        numbers = {"num_bytes": pa.array(self.num_bytes), "complete": pa.array(self.complete)}
-        extra = [json.dumps(dict(m), ensure_ascii=False) for m in self.metadata]
-        table = pa.table(strings | {"metadata": pa.array(extra, pa.large_string())} | numbers)
-        with atomic_path(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        with writing_corpus(Path(directory), self.tokens.dtype, len(self.tokens)) as writer:
+            writer.add_tokens(self.tokens)
+            for start in range(0, len(self), ROWS_TOGETHER):
+                part = slice(start, start + ROWS_TOGETHER)
+                batch = documents_batch({name: getattr(self, name)[part] for name in COLUMNS})
+                writer.add_documents(batch, self.lengths[part], self.complete[part])
 
     @classmethod
     def load(cls, directory: Path) -> "Corpus":
-        """Read a corpus that `save` wrote; its tokens stay on disk, memory-mapped.
+        """Read a corpus that `save` wrote; tokens, texts and metadata stay on disk, memory-mapped.
 
         Raises:
             StoreError: a file is missing or damaged (checksums are verified); the message names it.
         """
         directory = Path(directory)
-        _verify(directory)
-        tokens, offsets = (np.asarray(np.load(directory / n, mmap_mode="r")) for n in (TOKENS, OFFSETS))
-        return cls(**_load_table(directory / DOCUMENTS), tokens=tokens, offsets=offsets)
+        verify_files(directory)
+        return cls(**open_columns(directory))
 
 
-_COLUMNS = ("ids", "texts", "sources", "labels", "metadata")
+def stored_metadata(document: Document) -> dict[str, Any]:
+    """Return a document's metadata as a corpus keeps them: with its url."""
+    return dict(document.metadata) | ({"url": document.url} if document.url else {})
+
+
+def _taken(values: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:
+    return values.take(rows) if isinstance(values, Column) else [values[i] for i in rows]
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _verify(directory: Path) -> None:
-    meta = read_json(directory / META)
-    known = meta.get("files") if isinstance(meta, dict) else None
-    if not isinstance(known, dict):
-        raise StoreError(f"{directory / META}: damaged, it lists no files")
-    for name in (TOKENS, OFFSETS, DOCUMENTS):
-        try:
-            found = _sha256(directory / name)
-        except OSError as error:
-            raise StoreError(f"{directory / name}: cannot be read ({error.strerror})") from error
-        if found != known.get(name):
-            raise StoreError(f"{directory / name}: damaged, or of another corpus (its SHA-256 differs)")
-
-
-def _load_table(path: Path) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    columns: dict[str, Any] = {name: table[name].to_pylist() for name in _COLUMNS}
-    columns["metadata"] = [json.loads(m) for m in columns["metadata"]]
-    return columns | {name: table[name].to_numpy() for name in ("num_bytes", "complete")}

@@ -6,6 +6,7 @@ import numpy as np
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.corpus.minhash import mix
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def repeated_share(tokens: np.ndarray, offsets: np.ndarray, ngram: int) -> np.nd
     lengths = np.diff(offsets)
     document = np.repeat(np.arange(len(lengths)), lengths)
     whole = np.flatnonzero(np.arange(len(document)) + ngram <= offsets[1:][document])
-    keys = _ngram_hashes(tokens, ngram)[whole] + _mix(document[whole].astype(np.uint64))
+    keys = _ngram_hashes(tokens, ngram)[whole] + mix(document[whole].astype(np.uint64))
     order = np.argsort(keys, kind="stable")
     repeats = whole[order[1:][keys[order[1:]] == keys[order[:-1]]]]
     # +1 where a repeated n-gram starts, −1 where it ends: covered where the running sum is positive
@@ -65,12 +66,5 @@ def _ngram_hashes(tokens: np.ndarray, ngram: int) -> np.ndarray:
     count = max(len(tokens) - ngram + 1, 0)
     hashes = np.zeros(count, np.uint64)
     for offset in range(ngram):
-        hashes = _mix(hashes) + codes[offset : offset + count]
+        hashes = mix(hashes) + codes[offset : offset + count]
     return hashes
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """Stafford's finaliser (mix13): a bijection of 64 bits in which every bit matters."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -51,6 +51,25 @@ def test_one_worker_is_this_process_with_one_thread() -> None:
     assert side_by_side([]) == []
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_each_result_is_told_as_it_comes(num_workers: int) -> None:
+    told: list[int] = []
+    calls = [functools.partial(describe, i, 0.0) for i in range(3)]
+    side_by_side(calls, num_workers, lambda result: told.append(result[0]))
+    assert sorted(told) == [0, 1, 2]
+
+
+def test_what_is_told_can_stop_the_work() -> None:
+    begun = []
+
+    def refuse(result: None) -> None:
+        raise CorpusError("enough")
+
+    with pytest.raises(CorpusError, match="enough"):
+        side_by_side([lambda: begun.append(1)] * 3, 1, refuse)
+    assert begun == [1]
+
+
 def test_the_first_error_stops_the_others() -> None:
     started = time.monotonic()
     with pytest.raises(CorpusError, match="no such text"):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.corpus import Document, deduplicate
-from sbp_bayes.corpus.dedup import MISS_PROBABILITY, NUM_PERMUTATIONS, _rows_per_band
+from sbp_bayes.corpus import Document, deduplicate, minhash
+from sbp_bayes.corpus.minhash import MISS_PROBABILITY, Bands, WordHashes, band_keys
 
 WORDS = [f"w{i}" for i in range(400)]
 
@@ -115,8 +115,40 @@ def test_the_same_in_any_company_and_for_any_seed():
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.99, 1.0])
 def test_bands_find_pairs_at_the_threshold(threshold):
-    rows = _rows_per_band(threshold)
-    assert (1 - threshold**rows) ** (NUM_PERMUTATIONS // rows) <= MISS_PROBABILITY
+    assert 1 - Bands.at(threshold).probability(threshold) <= MISS_PROBABILITY
+
+
+@pytest.mark.parametrize(("verified", "rows"), [(True, 5), (False, 11)])
+def test_pairs_share_a_band_as_often_as_the_s_curve_says(verified, rows):
+    bands = Bands.at(0.8, verified=verified)
+    assert bands.rows == rows
+    for shared in (60, 120, 160):  # of 200 shingles a text: words that occur once each
+        pairs = []
+        for i in range(300):
+            common = [f"c{i}x{k}" for k in range(shared + 4)]
+            pairs += [" ".join([*common, *(f"{side}{i}x{k}" for k in range(200 - shared))]) for side in "ab"]
+        keys = band_keys(pairs, bands, seed=shared, hashes=WordHashes())
+        found = int((keys[::2] == keys[1::2]).any(1).sum())
+        expected = bands.probability(shared / (400 - shared))
+        assert abs(found - 300 * expected) <= 4.5 * (300 * expected * (1 - expected)) ** 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("remembered", [10, 1 << 19])
+def test_band_keys_do_not_depend_on_company_or_memory(monkeypatch, remembered):
+    monkeypatch.setattr(minhash, "MAX_KNOWN_WORDS", remembered)
+    texts = varied_texts(3, 40)
+    bands = Bands.at(0.8)
+    together = band_keys(texts, bands, 0, WordHashes())
+    alone = np.concatenate([band_keys([text], bands, 0, WordHashes()) for text in texts])
+    assert np.array_equal(together, alone)
+
+
+def test_without_verification_bands_alone_decide():
+    alike = [" ".join([*WORDS[:100], f"end{i}"]) for i in range(3)]
+    texts = [*alike, *varied_texts(5, 50)[-5:]]
+    kept, report = deduplicate(texts, verify=False)
+    assert report.duplicate_of[1] == report.duplicate_of[2] == 0
+    assert 0 in kept
 
 
 def test_nothing_in_nothing_out():

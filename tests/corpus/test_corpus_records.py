@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import StoreError
 from sbp_bayes.corpus import Corpus, Document, train_tokenizer
+from sbp_bayes.corpus.files import Column
 
 TEXTS = ["to be or not to be", "", "日本語 text\x00 with <|endoftext|>", "to be, to be, to be " * 40]
 TOKENIZER = train_tokenizer(TEXTS, 300)
@@ -63,6 +64,24 @@ def test_loaded_tokens_stay_on_disk(tmp_path):
     assert isinstance(Corpus.load(tmp_path).tokens.base, np.memmap)
 
 
+def test_loaded_documents_stay_on_disk_and_act_as_lists(tmp_path):
+    built = Corpus.build(documents(), TOKENIZER)
+    built.save(tmp_path)
+    loaded = Corpus.load(tmp_path)
+    for name in ("ids", "texts", "sources", "labels", "metadata"):
+        column, known = getattr(loaded, name), list(getattr(built, name))
+        assert isinstance(column, Column)
+        assert (list(column), column[1:3], column[-1], len(column)) == (known, known[1:3], known[-1], 4)
+        assert column == known
+        assert column != known[:-1]
+        part = loaded.select(np.array([3, 1, 1]))
+        assert isinstance(getattr(part, name), Column)
+        assert getattr(part.select([0, 2]), name) == [known[3], known[1]]
+        for bad in (4, -5):
+            with pytest.raises(IndexError, match=f"document {bad} of 4"):
+                column[bad]
+
+
 @given(st.lists(st.integers(0, len(TEXTS) - 1), max_size=6), st.lists(st.integers(0, 3), max_size=6))
 @settings(max_examples=30, deadline=None)
 def test_select_and_concatenate_agree_with_building_anew(first, second):
@@ -95,7 +114,7 @@ def test_fingerprint_depends_on_ids_tokens_boundaries_and_completeness():
     assert len({c.fingerprint for c in [corpus, *others]}) == 5
 
 
-@pytest.mark.parametrize("name", ["documents.parquet", "tokens.npy", "offsets.npy", "meta.json"])
+@pytest.mark.parametrize("name", ["documents.arrow", "tokens.npy", "offsets.npy", "meta.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "rubbish"])
 def test_damage_raises_a_store_error_that_names_the_folder(tmp_path, name, damage):
     Corpus.build(documents(), TOKENIZER).save(tmp_path)
@@ -114,7 +133,7 @@ def test_damage_raises_a_store_error_that_names_the_folder(tmp_path, name, damag
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["documents.parquet", "tokens.npy", "offsets.npy"])
+@pytest.mark.parametrize("name", ["documents.arrow", "tokens.npy", "offsets.npy"])
 def test_a_flipped_bit_anywhere_is_found(tmp_path, name):
     Corpus.build(documents(), TOKENIZER).save(tmp_path)
     content = (tmp_path / name).read_bytes()

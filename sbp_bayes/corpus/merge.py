@@ -1,0 +1,191 @@
+"""The corpus stage's work on all shards together: duplicates, the tokenizer's text, and the splits.
+
+What is held for each document is a few numbers; texts stay in the shards' files.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.store import atomic_path, read_json, write_json
+from sbp_bayes.corpus.config import CorpusConfig
+from sbp_bayes.corpus.dedup import exact_survivors, near_duplicates
+from sbp_bayes.corpus.files import open_columns, token_dtype, writing_corpus
+from sbp_bayes.corpus.shards import Shard, save_array
+from sbp_bayes.corpus.splits import POOL, SPLITS
+
+OPEN_SHARDS = 256
+TOKENS_TOGETHER = 1 << 22
+
+
+class _Documents:
+    """The documents of all shards, numbered through in order of (shard, position)."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = shards
+        self.starts = np.concatenate([[0], np.cumsum([len(shard.index) for shard in shards])])
+        self._column = functools.lru_cache(OPEN_SHARDS)(lambda k, name: shards[k].column(name))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def index(self, field: str) -> np.ndarray:
+        """Return one field of all documents' index."""
+        return np.concatenate([shard.index[field] for shard in self.shards])
+
+    def value(self, column: str, document: int) -> str:
+        """Return one document's entry of a column of strings."""
+        k = int(np.searchsorted(self.starts, document, side="right")) - 1
+        return str(self._column(k, column)[int(document - self.starts[k])].as_py())
+
+    def part(self, values: np.ndarray, k: int) -> np.ndarray:
+        """Return what `values`, one a document, has for shard k."""
+        return values[self.starts[k] : self.starts[k + 1]]
+
+
+class _Keys(Sequence[np.ndarray]):
+    """Each band's keys of the documents at `rows`, one band at a time."""
+
+    def __init__(self, shards: Sequence[Shard], rows: np.ndarray) -> None:
+        self._shards, self._rows = shards, rows
+
+    def __len__(self) -> int:
+        return len(self._shards[0].keys)
+
+    def __getitem__(self, band: Any) -> Any:
+        if band >= len(self):
+            raise IndexError(band)
+        return np.concatenate([shard.keys[band] for shard in self._shards])[self._rows]
+
+
+def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Path) -> dict[str, Any]:
+    """Mark in every shard which documents are kept; return what was counted.
+
+    Writes `duplicates.parquet` to `folder`: each removed document, the one that survives for it (the
+    smallest (shard, position) that it is like), "exact" or "near", and their Jaccard similarity.
+
+    Raises:
+        CorpusError: two documents of one id.
+    """
+    marker = shards[0].folder / "kept.json"
+    if marker.exists():
+        return dict(read_json(marker))
+    documents = _Documents(shards)
+    _refuse_repeated_ids(documents)
+    survivors = exact_survivors(documents.index("digest"))
+    own = np.arange(len(documents))
+    exact = survivors != own
+    unique = np.flatnonzero(~exact)
+    similarities = np.where(exact, 1.0, np.nan)
+    texts = functools.partial(documents.value, "texts")
+    near = near_duplicates(
+        _Keys(shards, unique),
+        lambda i: texts(unique[i]),
+        config.dedup_threshold,
+        verify=config.dedup_verify,
+    )
+    for late, early, similarity in near:
+        survivors[unique[late]], similarities[unique[late]] = unique[early], similarity
+    survivors = survivors[survivors]  # an exact duplicate of a document that is itself removed
+    removed = survivors != own
+    _write_duplicates(documents, folder, survivors, exact, similarities)
+    for k, shard in enumerate(shards):
+        save_array(shard.file("kept.npy"), documents.part(~removed, k))
+    cluster_sizes = np.unique(survivors[removed], return_counts=True)[1] + 1
+    num_exact, num_removed = int(exact.sum()), int(removed.sum())
+    counts = {
+        "exact_duplicates": num_exact,
+        "near_duplicates": num_removed - num_exact,
+        "exact_duplicate_rate": num_exact / max(1, len(documents)),
+        "near_duplicate_rate": (num_removed - num_exact) / max(1, len(documents)),
+        "duplicate_clusters": len(cluster_sizes),
+        "largest_cluster": int(cluster_sizes.max(initial=0)),
+        "unique": len(documents) - num_removed,
+    }
+    write_json(marker, counts)
+    return counts
+
+
+def tokenizer_texts(shards: Sequence[Shard], max_bytes: int) -> Iterator[str]:
+    """Yield the pool's texts, in order; where they have more than `max_bytes`, a part chosen by hash."""
+    chosen = [shard.kept & (shard.index["split"] == SPLITS.index(POOL)) for shard in shards]
+    pairs = zip(shards, chosen, strict=True)
+    total = sum(int(shard.index["num_bytes"][rows].sum()) for shard, rows in pairs)
+    limit = np.uint64((1 << 64) - 1 if total <= max_bytes else (max_bytes << 64) // total)
+    for shard, in_pool in zip(shards, chosen, strict=True):
+        rows = in_pool & (shard.index["digest"][:, 0] <= limit)
+        for start, batch in shard.batches():
+            part = np.flatnonzero(rows[start : start + batch.num_rows])
+            yield from batch.column("texts").take(part).to_pylist()
+
+
+def write_split(
+    shards: Sequence[Shard], name: str, num_tokens: int, vocab_size: int, directory: Path
+) -> dict[str, Any]:
+    """Write the corpus of one split from the shards' files; return its sizes."""
+    import pyarrow as pa
+
+    dtype = token_dtype(vocab_size)
+    with writing_corpus(directory, dtype, num_tokens) as writer:
+        for shard in shards:
+            chosen, lengths = shard.kept & (shard.index["split"] == SPLITS.index(name)), None
+            for start, batch in shard.batches():
+                rows = np.flatnonzero(chosen[start : start + batch.num_rows])
+                if len(rows):
+                    lengths = np.load(shard.file("lengths.npy")) if lengths is None else lengths
+                    part = batch.take(pa.array(rows))
+                    writer.add_documents(part, lengths[start + rows], np.ones(len(rows), bool))
+            with open(shard.file(f"{name}.tokens"), "rb") as file:
+                while len(tokens := np.fromfile(file, dtype, TOKENS_TOGETHER)):
+                    writer.add_tokens(tokens)
+    return _sizes(directory)
+
+
+def _sizes(directory: Path) -> dict[str, Any]:
+    columns = open_columns(directory)
+    lengths = np.diff(columns["offsets"])
+    by_source: dict[str, Counter[str]] = {}
+    for source, length, num_bytes in zip(columns["sources"], lengths, columns["num_bytes"], strict=True):
+        size = {"documents": 1, "tokens": int(length) + 1, "bytes": int(num_bytes)}
+        by_source.setdefault(source, Counter()).update(size)
+    return {
+        "documents": len(lengths),
+        "tokens": len(columns["tokens"]) + len(lengths),
+        "bytes": int(columns["num_bytes"].sum()),
+        "by_source": {source: dict(size) for source, size in by_source.items()},
+    }
+
+
+def _refuse_repeated_ids(documents: _Documents) -> None:
+    hashes = documents.index("id")
+    order = np.argsort(hashes, kind="stable")
+    again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    for first, second in zip(order[again], order[again + 1], strict=True):
+        name = documents.value("ids", first)
+        if name == documents.value("ids", second):
+            raise CorpusError(f"two documents have the id {name!r}: give files of the same name one folder")
+
+
+def _write_duplicates(
+    documents: _Documents, folder: Path, survivors: np.ndarray, exact: np.ndarray, similarities: np.ndarray
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    removed = np.flatnonzero(survivors != np.arange(len(documents)))
+    names = functools.partial(documents.value, "ids")
+    table = pa.table(
+        {
+            "document": pa.array(map(names, removed), pa.large_string()),
+            "survivor": pa.array(map(names, survivors[removed]), pa.large_string()),
+            "kind": pa.array(np.where(exact[removed], "exact", "near")),
+            "jaccard": pa.array(similarities[removed], from_pandas=True),
+        }
+    )
+    with atomic_path(folder / "duplicates.parquet") as temporary:
+        pq.write_table(table, temporary, compression="zstd")
