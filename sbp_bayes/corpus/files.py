@@ -28,7 +28,9 @@ ROWS_TOGETHER = 1024
 class Column(Sequence[Any]):
     """One entry a document, read from the file when it is asked for."""
 
-    def __init__(self, values: "pa.ChunkedArray", *, is_json: bool = False, rows: np.ndarray | None = None):
+    def __init__(
+        self, values: "pa.ChunkedArray", *, is_json: bool = False, rows: np.ndarray | None = None
+    ) -> None:
         """Show `values`, or its entries at `rows`; `is_json` says that each is to be parsed."""
         self._values, self._is_json, self._rows = values, is_json, rows
 
