@@ -37,8 +37,8 @@ def best_keys(
         queries_QD: int8, at most 256 of them; a query's own scale doesn't change its order.
         keys: of any number.
         count: candidates a query, 1 ≤ count ≤ L.
-        own_Q: int64, the key that a query mustn't find, as it's itself; -1 or no array for none. It's found (with
-            score -inf) where there are no others.
+        own_Q: int64, the key that a query mustn't find, as it's itself; -1 or no array for none. It's found
+            (with score -inf) where there are no others.
 
     Returns:
         columns, int64 (Q, count), and scores, float32 (Q, count).
