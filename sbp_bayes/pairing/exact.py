@@ -8,6 +8,7 @@ other rows are compared in float32 with all keys that can.
 import numpy as np
 import torch
 
+from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.pairing.quantise import Codes, quantisation_errors, quantise
 from sbp_bayes.pairing.scan import (
     QUERIES_AT_ONCE,
@@ -110,9 +111,20 @@ def _search_again(
 
 def _groups_of_equal(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the first row of each distinct vector, and each row's index among these, by rising row."""
-    whole = np.ascontiguousarray(unit + 0.0).view(np.dtype((np.void, unit.itemsize * unit.shape[1])))[:, 0]
-    _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return first[order], place[inverse]
+    multipliers = numpy_generator(0, "equal vectors").integers(1 << 63, size=unit.shape[1], dtype=np.uint64)
+    hashes = np.empty(len(unit), np.uint64)
+
+    def digest(rows: slice) -> None:
+        bits = (unit[rows] + np.float32(0)).view(np.uint32)  # the sum makes -0 a 0
+        hashes[rows] = bits.astype(np.uint64) @ (2 * multipliers + np.uint64(1))
+
+    map_threads(digest, blocks(len(unit), QUERIES_AT_ONCE))
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    first = np.arange(len(unit))
+    suspects = np.flatnonzero(counts[inverse] > 1)
+    _, first_suspect, same = np.unique(
+        unit[suspects] + np.float32(0), axis=0, return_index=True, return_inverse=True
+    )
+    first[suspects] = suspects[first_suspect[same]]
+    distinct, group = np.unique(first, return_inverse=True)
+    return distinct, group

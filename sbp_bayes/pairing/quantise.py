@@ -39,7 +39,9 @@ class Codes:
 
     def rows(self, index: slice | Tensor) -> "Codes":
         """Return some of the rows."""
-        return Codes(codes=self.codes[index], scales=self.scales[index])
+        if isinstance(index, slice):
+            return Codes(codes=self.codes[index], scales=self.scales[index])
+        return Codes(codes=self.codes.index_select(0, index), scales=self.scales.index_select(0, index))
 
     def decode(self) -> np.ndarray:
         """Return the vectors that the rows stand for, float32 (N, D)."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from sbp_bayes.pairing.quantise import Codes
 
 QUERIES_AT_ONCE, KEYS_AT_ONCE = 256, 4096
+SCORES_AT_ONCE = QUERIES_AT_ONCE * 2 * KEYS_AT_ONCE
 FEWEST_GROUPS = 32
 
 _LOW = 0xFFFFFFFF
@@ -28,7 +29,7 @@ with warnings.catch_warnings():  # torch says once that sparse rows are in beta
 
 
 def best_keys(
-    queries_QD: Tensor, keys: Codes, count: int, own_Q: np.ndarray
+    queries_QD: Tensor, keys: Codes, count: int, own_Q: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the `count` best keys of each query by scales[l]·(query · codes[l]), in any order.
 
@@ -36,8 +37,8 @@ def best_keys(
         queries_QD: int8, at most 256 of them; a query's own scale doesn't change its order.
         keys: of any number.
         count: candidates a query, 1 ≤ count ≤ L.
-        own_Q: int64, the key that a query mustn't find, as it's itself; -1 for none. It's found (with
-            score -inf) where there are no others.
+        own_Q: int64, the key that a query mustn't find, as it's itself; -1 or no array for none. It's found
+            (with score -inf) where there are no others.
 
     Returns:
         columns, int64 (Q, count), and scores, float32 (Q, count).
@@ -46,7 +47,7 @@ def best_keys(
     for start in range(0, len(keys), KEYS_AT_ONCE):
         tile = keys.rows(slice(start, start + KEYS_AT_ONCE))
         groups = _num_groups(len(tile), count)
-        scores_QL = _scores(queries_QD, tile, own_Q - start, groups)
+        scores_QL = _scores(queries_QD, tile, None if own_Q is None else own_Q - start, groups)
         found_QC = _best_of_tile(scores_QL, count, groups)
         kept_QC = _smallest(np.concatenate([kept_QC, found_QC + start], axis=1), count)
     return unpack(kept_QC)
@@ -56,7 +57,7 @@ def keys_above(queries_QD: Tensor, keys: Codes, least_Q: np.ndarray) -> tuple[np
     """Return all keys that score at least `least_Q`, query by query, and where each query's begin.
 
     Args:
-        queries_QD: int8, at most 256 of them.
+        queries_QD: int8, at most 256 of them, or more where the keys are few: see `queries_for`.
         keys: of any number.
         least_Q: float32 thresholds of scales[l]·(query · codes[l]).
 
@@ -66,12 +67,17 @@ def keys_above(queries_QD: Tensor, keys: Codes, least_Q: np.ndarray) -> tuple[np
     found = []
     for start in range(0, len(keys), KEYS_AT_ONCE):
         tile = keys.rows(slice(start, start + KEYS_AT_ONCE))
-        scores_QL = _scores(queries_QD, tile, np.full(len(queries_QD), -1), 1).numpy()
+        scores_QL = _scores(queries_QD, tile, None, 1).numpy()
         query, column = np.divmod(np.flatnonzero(scores_QL >= least_Q[:, None]), len(tile))
         found.append(np.stack([query, column + start]))
     query, column = np.concatenate(found, axis=1)
     counts = np.bincount(query, minlength=len(queries_QD))
     return column[np.argsort(query, kind="stable")], np.concatenate([[0], np.cumsum(counts)])
+
+
+def queries_for(num_keys: int) -> int:
+    """Return how many queries `keys_above` takes at once: few calls where lists are short."""
+    return max(QUERIES_AT_ONCE, SCORES_AT_ONCE // 4 // min(max(num_keys, 1), KEYS_AT_ONCE))
 
 
 def pack(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -112,7 +118,7 @@ def rank_again(
     return unpack(np.sort(pack(products.reshape(candidates_QC.shape), candidates_QC), axis=1)[:, :k])
 
 
-def _scores(queries_QD: Tensor, tile: Codes, own_Q: np.ndarray, groups: int) -> Tensor:
+def _scores(queries_QD: Tensor, tile: Codes, own_Q: np.ndarray | None, groups: int) -> Tensor:
     """Return scores float32 (Q, L), L rounded up to a multiple of `groups` by columns of -inf."""
     num_queries, num_keys = len(queries_QD), len(tile)
     products_QL = _buffer("products", torch.int32, num_queries, num_keys)
@@ -122,9 +128,11 @@ def _scores(queries_QD: Tensor, tile: Codes, own_Q: np.ndarray, groups: int) -> 
         torch._int_mm(queries_QD, tile.codes.T, out=products_QL)
     scores_QL = _buffer("scores", torch.float32, num_queries, -(-num_keys // groups) * groups)
     torch.mul(products_QL, tile.scales, out=scores_QL[:, :num_keys])
-    scores_QL[:, num_keys:] = -torch.inf
-    here = np.flatnonzero((own_Q >= 0) & (own_Q < num_keys))
-    scores_QL.numpy()[here, own_Q[here]] = -np.inf
+    if scores_QL.shape[1] > num_keys:
+        scores_QL[:, num_keys:] = -torch.inf
+    if own_Q is not None:
+        here = np.flatnonzero((own_Q >= 0) & (own_Q < num_keys))
+        scores_QL.numpy()[here, own_Q[here]] = -np.inf
     return scores_QL
 
 
@@ -154,6 +162,6 @@ def _smallest(packed: np.ndarray, count: int) -> np.ndarray:
 def _buffer(name: str, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
     """Return this thread's buffer: fresh memory for each tile would cost as much as the product."""
     if not hasattr(_buffers, name):
-        setattr(_buffers, name, torch.empty(QUERIES_AT_ONCE * 2 * KEYS_AT_ONCE, dtype=dtype))
+        setattr(_buffers, name, torch.empty(SCORES_AT_ONCE, dtype=dtype))
     buffer: Tensor = getattr(_buffers, name)
     return buffer[: rows * columns].view(rows, columns)
