@@ -5,12 +5,12 @@ import functools
 import hashlib
 import itertools
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.corpus.minhash import Bands, WordHashes, band_keys, shingle_hashes
+from sbp_bayes.corpus.minhash import Bands, Shingles, WordHashes, band_keys, shingle_hashes
 from sbp_bayes.corpus.records import Document
 
 TEXTS_TOGETHER = 1024
@@ -78,14 +78,12 @@ def deduplicate(
     texts = [d if isinstance(d, str) else d.text for d in documents]
     survivors = exact_survivors(content_digests(texts))
     unique = [i for i in np.flatnonzero(survivors == np.arange(len(texts))).tolist() if texts[i].strip()]
-    bands, hashes = Bands.at(threshold, verified=verify), WordHashes()
-    blocks = [
-        band_keys([texts[i] for i in unique[start : start + TEXTS_TOGETHER]], bands, seed, hashes)
-        for start in range(0, len(unique), TEXTS_TOGETHER)
-    ]
-    keys = np.concatenate([np.zeros((0, bands.count), np.uint64), *blocks])
+    bands = Bands.at(threshold, verified=verify)
+    known = _KnownShingles([texts[i] for i in unique])
+    keys = np.concatenate([band_keys(*block, bands, seed) for block in known.blocks])
     exact = int((survivors != np.arange(len(texts))).sum())
-    for late, early, _ in near_duplicates(list(keys.T), lambda i: texts[unique[i]], threshold, verify=verify):
+    near = near_duplicates(list(keys.T), known, threshold, verify=verify)
+    for late, early, _ in near:
         survivors[unique[late]] = unique[early]
     # An exact duplicate of a document that is itself removed belongs to that one's survivor.
     survivors = survivors[survivors]
@@ -117,7 +115,7 @@ def exact_survivors(digests: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(
-    keys: Sequence[np.ndarray], text_of: Callable[[int], str], threshold: float, *, verify: bool = True
+    keys: Sequence[np.ndarray], shingles: Shingles, threshold: float, *, verify: bool = True
 ) -> Iterator[Near]:
     """Yield (removed, kept, similarity) in order of the removed one; kept is the smallest that is similar.
 
@@ -126,19 +124,19 @@ def near_duplicates(
 
     Args:
         keys: uint64 (N,) for each band, as of `band_keys`; one is held at a time.
-        text_of: the text at a position; asked for documents that share a band with another one.
+        shingles: asked for documents that share a band with another one.
         threshold: lowest Jaccard similarity of a near duplicate.
         verify: compute the similarity; False takes the first document that shares a band.
     """
     kept_in: defaultdict[int, list[int]] = defaultdict(list)
-    shingles = _ShingleCache(text_of)
+    distinct = _Distinct(shingles)
     for i, buckets in _shared_buckets(keys):
         candidates = sorted({j for bucket in buckets for j in kept_in[bucket]})
         found: tuple[int, float] | None = None
         if not verify:
             found = (candidates[0], np.nan) if candidates else None
         elif candidates:
-            found = _first_similar(i, candidates, shingles, threshold)
+            found = _first_similar(i, candidates, distinct, threshold)
         if found is not None:
             yield i, *found
             continue
@@ -153,7 +151,7 @@ def jaccard(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _first_similar(
-    i: int, candidates: Sequence[int], shingles: "_ShingleCache", threshold: float
+    i: int, candidates: Sequence[int], shingles: Shingles, threshold: float
 ) -> tuple[int, float] | None:
     own = shingles[i]
     for j in candidates:
@@ -185,11 +183,25 @@ def _shared_buckets(keys: Sequence[np.ndarray]) -> Iterator[tuple[int, list[int]
         yield int(member[start]), bucket[start:end].tolist()
 
 
-class _ShingleCache:
-    """Each document's distinct shingles, sorted, recomputed where they were not asked for lately."""
+class _KnownShingles:
+    """The shingles of texts in memory."""
 
-    def __init__(self, text_of: Callable[[int], str]) -> None:
-        self._text_of, self._hashes = text_of, WordHashes()
+    def __init__(self, texts: Sequence[str]) -> None:
+        hashes = WordHashes()
+        starts = range(0, max(len(texts), 1), TEXTS_TOGETHER)
+        self.blocks = [shingle_hashes(texts[start : start + TEXTS_TOGETHER], hashes) for start in starts]
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        block, row = divmod(position, TEXTS_TOGETHER)
+        shingles, ends = self.blocks[block]
+        return shingles[ends[row] : ends[row + 1]]
+
+
+class _Distinct:
+    """Each document's distinct shingles, sorted; those asked for lately are remembered."""
+
+    def __init__(self, shingles: Shingles) -> None:
+        self._shingles = shingles
         self._known: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
 
@@ -197,9 +209,8 @@ class _ShingleCache:
         if position in self._known:
             self._known.move_to_end(position)
             return self._known[position]
-        shingles = np.unique(shingle_hashes([self._text_of(position)], self._hashes)[0])
-        self._known[position] = shingles
-        self._bytes += shingles.nbytes
+        self._known[position] = distinct = np.unique(self._shingles[position])
+        self._bytes += distinct.nbytes
         while self._bytes > CACHE_BYTES and len(self._known) > 1:
             self._bytes -= self._known.popitem(last=False)[1].nbytes
-        return shingles
+        return distinct

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TOKENS, OFFSETS, DOCUMENTS, META = "tokens.npy", "offsets.npy", "documents.arrow", "meta.json"
 COLUMNS = ("ids", "texts", "sources", "labels", "metadata")
 ROWS_TOGETHER = 1024
+TOKENS_TOGETHER = 1 << 20
 
 
 class Column(Sequence[Any]):
@@ -80,6 +81,7 @@ class CorpusWriter:
     def __init__(self, tokens: Any, documents: Any) -> None:
         self._tokens, self._documents = tokens, documents
         self.lengths: list[np.ndarray] = []
+        self.complete: list[np.ndarray] = []
 
     def add_documents(self, batch: "pa.RecordBatch", lengths: np.ndarray, complete: np.ndarray) -> None:
         """Append documents.
@@ -98,6 +100,7 @@ class CorpusWriter:
             pa.record_batch([*columns, num_bytes, pa.array(complete)], schema=_stored_schema())
         )
         self.lengths.append(lengths)
+        self.complete.append(complete)
 
     def add_tokens(self, tokens: np.ndarray) -> None:
         """Append documents' tokens, end to end, in the order in which the documents are appended."""
@@ -133,14 +136,15 @@ def writing_corpus(directory: Path, dtype: np.dtype, num_tokens: int) -> Iterato
         writer = CorpusWriter(tokens, documents)
         yield writer
         assert tokens.tell() - start == num_tokens * dtype.itemsize
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *writer.lengths]))])
+    lengths = np.concatenate([np.zeros(0, np.int64), *writer.lengths])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     with atomic_path(directory / OFFSETS) as temporary, open(temporary, "wb") as file:
-        np.save(file, offsets.astype(np.int64))
+        np.save(file, offsets)
     checksums = {name: _sha256(directory / name) for name in (TOKENS, OFFSETS, DOCUMENTS)}
-    columns = open_columns(directory)
-    sizes = {"num_documents": len(columns["ids"]), "num_tokens": num_tokens + len(columns["ids"])}
+    sizes = {"num_documents": len(offsets) - 1, "num_tokens": num_tokens + len(offsets) - 1}
+    written = (_written_ids(directory), _written_tokens(directory, start, dtype))
     fingerprint = corpus_fingerprint(
-        columns["ids"], columns["tokens"], columns["offsets"], columns["complete"]
+        *written, dtype, offsets, np.concatenate([np.ones(0, bool), *writer.complete])
     )
     write_json(directory / META, sizes | {"fingerprint": fingerprint, "files": checksums})
 
@@ -180,17 +184,38 @@ def open_columns(directory: Path) -> dict[str, Any]:
 
 
 def corpus_fingerprint(
-    ids: Iterable[str], tokens: np.ndarray, offsets: np.ndarray, complete: np.ndarray
+    ids: Iterable[str],
+    tokens: Iterable[np.ndarray],
+    dtype: np.dtype,
+    offsets: np.ndarray,
+    complete: np.ndarray,
 ) -> str:
-    """Return 16 hexadecimal digits (SHA-256) of ids, tokens and where documents end."""
+    """Return 16 hexadecimal digits (SHA-256) of ids, tokens (in parts) and where documents end."""
     digest = hashlib.sha256(b"[")
     for i, name in enumerate(ids):
         digest.update((", " * (i > 0) + json.dumps(name)).encode())
     digest.update(b"]")
-    for array in (tokens, offsets, complete):
-        digest.update(array.dtype.str.encode())
-        digest.update(np.ascontiguousarray(array).data)
+    for kind, parts in ((dtype, tokens), (offsets.dtype, [offsets]), (complete.dtype, [complete])):
+        digest.update(kind.str.encode())
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()[:16]
+
+
+def _written_ids(directory: Path) -> Iterator[str]:
+    import pyarrow as pa
+
+    options = pa.ipc.IpcReadOptions(included_fields=[COLUMNS.index("ids")])
+    with pa.OSFile(str(directory / DOCUMENTS)) as file, pa.ipc.open_file(file, options=options) as reader:
+        for i in range(reader.num_record_batches):
+            yield from reader.get_batch(i).column(0).to_pylist()
+
+
+def _written_tokens(directory: Path, start: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    with open(directory / TOKENS, "rb") as file:
+        file.seek(start)
+        while len(part := np.fromfile(file, dtype, TOKENS_TOGETHER)):
+            yield part
 
 
 def verify_files(directory: Path) -> None:

@@ -15,12 +15,12 @@ from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import exact_survivors, near_duplicates
-from sbp_bayes.corpus.files import open_columns, token_dtype, writing_corpus
+from sbp_bayes.corpus.files import TOKENS_TOGETHER, open_columns, token_dtype, writing_corpus
+from sbp_bayes.corpus.minhash import WordHashes, shingle_hashes
 from sbp_bayes.corpus.shards import Shard, save_array
 from sbp_bayes.corpus.splits import POOL, SPLITS
 
 OPEN_SHARDS = 256
-TOKENS_TOGETHER = 1 << 22
 
 
 class _Documents:
@@ -63,6 +63,17 @@ class _Keys(Sequence[np.ndarray]):
         return np.concatenate([shard.keys[band] for shard in self._shards])[self._rows]
 
 
+class _Shingles:
+    """The shingles of the documents at `rows`, computed when they are asked for."""
+
+    def __init__(self, documents: _Documents, rows: np.ndarray) -> None:
+        self._documents, self._rows, self._hashes = documents, rows, WordHashes()
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        text = self._documents.value("texts", self._rows[position])
+        return shingle_hashes([text], self._hashes)[0]
+
+
 def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Path) -> dict[str, Any]:
     """Mark in every shard which documents are kept; return what was counted.
 
@@ -82,10 +93,9 @@ def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Pat
     exact = survivors != own
     unique = np.flatnonzero(~exact)
     similarities = np.where(exact, 1.0, np.nan)
-    texts = functools.partial(documents.value, "texts")
     near = near_duplicates(
         _Keys(shards, unique),
-        lambda i: texts(unique[i]),
+        _Shingles(documents, unique),
         config.dedup_threshold,
         verify=config.dedup_verify,
     )

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -48,6 +50,14 @@ class Bands:
         return float(1 - (1 - jaccard**self.rows) ** self.count)
 
 
+class Shingles(Protocol):
+    """Documents' shingles by position."""
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        """Return one document's shingles, uint64 (S,), in any order, repeats allowed."""
+        ...
+
+
 class WordHashes(dict[str, int]):
     """64-bit hash of each word, a function of the word alone; remembers half a million of them."""
 
@@ -69,45 +79,51 @@ def shingle_hashes(texts: Sequence[str], hashes: WordHashes) -> tuple[np.ndarray
         uint64 (S,), int64 (N + 1,): text i has shingles[ends[i]:ends[i + 1]].
     """
     split = [text.lower().split() for text in texts]
-    words = np.fromiter((hashes[w] for text in split for w in text), np.uint64, sum(map(len, split)))
     lengths = np.array([len(text) for text in split], np.int64)
-    starts = np.cumsum(lengths) - lengths
-    counts = np.where(lengths == 0, 0, np.maximum(lengths - SHINGLE_WORDS + 1, 1))
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    shingles = np.empty(ends[-1], np.uint64)
-    for width in range(1, SHINGLE_WORDS + 1):
-        whole = lengths >= width if width == SHINGLE_WORDS else lengths == width
-        chosen = np.repeat(whole, counts)
-        if not chosen.any():
-            continue
-        first = np.repeat(starts - ends[:-1], counts)[chosen] + np.flatnonzero(chosen)
-        combined = np.full(len(first), width, np.uint64)
-        for k in range(width):
-            combined = mix(combined ^ words[first + k])
-        shingles[chosen] = combined
-    return shingles, ends
+    every = itertools.chain.from_iterable(split)
+    words = np.fromiter(map(hashes.__getitem__, every), np.uint64, int(lengths.sum()))
+    # All places at once, those that run over a text's end too, which are then left out.
+    combined = _combined(words, SHINGLE_WORDS)
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))
+    shingles = combined[left[: len(combined)] >= SHINGLE_WORDS]
+    counts = np.maximum(lengths - SHINGLE_WORDS + 1, 0)
+    short = np.flatnonzero((counts == 0) & (lengths > 0))
+    if len(short):
+        before = np.cumsum(counts)[short]
+        own = [np.fromiter(map(hashes.__getitem__, split[i]), np.uint64) for i in short]
+        shingles = np.insert(shingles, before, [_combined(hashed, len(hashed))[0] for hashed in own])
+        counts[short] = 1
+    return shingles, np.concatenate([[0], np.cumsum(counts)])
 
 
-def band_keys(texts: Sequence[str], bands: Bands, seed: int, hashes: WordHashes) -> np.ndarray:
+def _combined(words: np.ndarray, width: int) -> np.ndarray:
+    """Return the hash of each `width` consecutive words."""
+    count = max(len(words) - width + 1, 0)
+    combined = np.full(count, width, np.uint64)
+    for k in range(width):
+        combined ^= words[k : k + count]
+        combined = mix(combined)
+    return combined
+
+
+def band_keys(shingles: np.ndarray, ends: np.ndarray, bands: Bands, seed: int) -> np.ndarray:
     """Return each text's key in each band, uint64 (N, bands.count): equal keys are equal rows.
 
     Args:
-        texts: each with a word at least.
+        shingles, ends: of the texts, as `shingle_hashes` returns them; each text has one at least.
         bands: how many, and how wide.
         seed: of the MinHash permutations.
-        hashes: of words already seen; grows.
     """
     from rensa import RMinHash
 
-    if not texts:
+    if len(ends) == 1:
         return np.zeros((0, bands.count), np.uint64)
-    shingles, ends = shingle_hashes(texts, hashes)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
         shingles, ends.astype(np.uint64), NUM_PERMUTATIONS, seed
     )
-    signatures = np.array(matrix.to_rows(), np.uint64)
-    rows = signatures[:, : bands.rows * bands.count].reshape(len(texts), bands.count, bands.rows)
-    keys = np.zeros((len(texts), bands.count), np.uint64)
+    signatures = np.array(matrix.to_rows(), np.uint32)
+    rows = signatures[:, : bands.rows * bands.count].reshape(-1, bands.count, bands.rows)
+    keys = np.zeros(rows.shape[:2], np.uint64)
     for row in range(bands.rows):
         keys = mix(keys ^ rows[:, :, row])
     return keys
@@ -115,6 +131,9 @@ def band_keys(texts: Sequence[str], bands: Bands, seed: int, hashes: WordHashes)
 
 def mix(x: np.ndarray) -> np.ndarray:
     """Scramble 64-bit integers one to one (the finaliser of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(30))
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x

@@ -85,7 +85,7 @@ class Corpus:
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits (SHA-256) of ids, tokens and where documents end."""
-        return corpus_fingerprint(self.ids, self.tokens, self.offsets, self.complete)
+        return corpus_fingerprint(self.ids, [self.tokens], self.tokens.dtype, self.offsets, self.complete)
 
     @classmethod
     def from_tokens(

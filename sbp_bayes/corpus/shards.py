@@ -23,7 +23,7 @@ from sbp_bayes.corpus.cleaning import clean_documents
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import content_digests
 from sbp_bayes.corpus.files import COLUMNS, documents_batch, documents_schema, token_dtype
-from sbp_bayes.corpus.minhash import Bands, WordHashes, band_keys
+from sbp_bayes.corpus.minhash import Bands, WordHashes, band_keys, shingle_hashes
 from sbp_bayes.corpus.reading import BadFileError, RejectLog, read_source, source_files
 from sbp_bayes.corpus.records import Document, stored_metadata
 from sbp_bayes.corpus.splits import SPLITS, split_of
@@ -155,7 +155,7 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
             texts = [d.text for d in block]
             writer.write_batch(_batch(block))
             index.append(_index_of(block, config))
-            keys.append(band_keys(texts, bands, config.seed, hashes))
+            keys.append(band_keys(*shingle_hashes(texts, hashes), bands, config.seed))
     save_array(shard.file("index.npy"), np.concatenate(index))
     save_array(shard.file("keys.npy"), np.ascontiguousarray(np.concatenate(keys).T))
     marker = {

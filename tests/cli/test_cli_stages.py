@@ -63,6 +63,26 @@ def test_the_example_in_the_help(tmp_path, texts, sbp):
     assert of_best == scored
 
 
+def test_statistics_of_a_corpus(tmp_path, texts, sbp, mistake, monkeypatch):
+    sbp("corpus", texts, "--vocab-size", 400, "--out", tmp_path / "corpus", "--workers", 2)
+    lines = [line.split() for line in sbp("corpus", "stats", tmp_path / "corpus").splitlines()]
+    manifest = read_manifest(tmp_path / "corpus")
+    pool = manifest.counts["splits"]["pool"]
+    assert ["read", "240"] in lines
+    assert ["near", "duplicates", "−0", "240"] in lines
+    assert ["texts", "240", "█" * 40] in lines
+    assert ["not", "stated", "240", "█" * 40] in lines
+    (row,) = [line for line in lines if line[:1] == ["pool"]]
+    assert row[1:4] == [f"{pool[key]:,}" for key in ("documents", "tokens", "bytes")]
+    assert ["a", "budget", "of", "20", "repetitions", f"{20 * pool['tokens']:,}"] in lines
+    assert mistake("corpus", "stats", texts).endswith("(`sbp corpus TEXT --out DIR` makes one)")
+    # Text in a folder of this name is read as a path.
+    (tmp_path / "stats").mkdir()
+    (tmp_path / "stats" / "a.jsonl").write_text(texts.read_text())
+    monkeypatch.chdir(tmp_path)
+    assert sbp("corpus", "./stats", "--out", "other").startswith("corpus: ")
+
+
 def test_raw_text_is_prepared_on_the_way(tmp_path, texts, sbp):
     sbp(
         "pair",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.corpus import Document, deduplicate, minhash
-from sbp_bayes.corpus.minhash import MISS_PROBABILITY, Bands, WordHashes, band_keys
+from sbp_bayes.corpus.minhash import MISS_PROBABILITY, Bands, WordHashes, band_keys, shingle_hashes
 
 WORDS = [f"w{i}" for i in range(400)]
 
@@ -127,7 +127,7 @@ def test_pairs_share_a_band_as_often_as_the_s_curve_says(verified, rows):
         for i in range(300):
             common = [f"c{i}x{k}" for k in range(shared + 4)]
             pairs += [" ".join([*common, *(f"{side}{i}x{k}" for k in range(200 - shared))]) for side in "ab"]
-        keys = band_keys(pairs, bands, seed=shared, hashes=WordHashes())
+        keys = band_keys(*shingle_hashes(pairs, WordHashes()), bands, seed=shared)
         found = int((keys[::2] == keys[1::2]).any(1).sum())
         expected = bands.probability(shared / (400 - shared))
         assert abs(found - 300 * expected) <= 4.5 * (300 * expected * (1 - expected)) ** 0.5 + 1e-9
@@ -138,8 +138,8 @@ def test_band_keys_do_not_depend_on_company_or_memory(monkeypatch, remembered):
     monkeypatch.setattr(minhash, "MAX_KNOWN_WORDS", remembered)
     texts = varied_texts(3, 40)
     bands = Bands.at(0.8)
-    together = band_keys(texts, bands, 0, WordHashes())
-    alone = np.concatenate([band_keys([text], bands, 0, WordHashes()) for text in texts])
+    together = band_keys(*shingle_hashes(texts, WordHashes()), bands, 0)
+    alone = np.concatenate([band_keys(*shingle_hashes([text], WordHashes()), bands, 0) for text in texts])
     assert np.array_equal(together, alone)
 
 
