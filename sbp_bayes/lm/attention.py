@@ -1,8 +1,9 @@
 """Attention behind one function: causal within segments, or of one new position over a cache.
 
-A mask knows what may be read; each backend takes it in its own form. `sdpa` is PyTorch's, `reference`
-the sum written out in float64, and `xformers` memory_efficient_attention on CUDA, where all rows are
-one sequence of blocks, so that no product crosses documents.
+A mask knows what may be read; each backend takes it in its own form. `sdpa` is PyTorch's, `blocked` matrix
+products over blocks of queries, `reference` the sum written out in float64, and `xformers`
+memory_efficient_attention on CUDA, where all rows are one sequence of blocks, so that no product crosses
+documents.
 
 Shapes: B rows, T time (S as keys), N = B·T positions, H query heads, G key-value heads (H a multiple
 of G), E head width.
@@ -19,9 +20,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.lm.blocked import blocked_attention
 
-Backend = Literal["auto", "xformers", "sdpa", "reference"]
-"""Who computes attention; "auto" is xformers on CUDA where its operator runs, and else sdpa."""
+Backend = Literal["auto", "xformers", "sdpa", "blocked", "reference"]
+"""Who computes attention; "auto" is xformers on CUDA where its operator runs, blocked for gradients on a
+processor, and else sdpa."""
 
 QUERY_BLOCK = 64
 """Queries that share one call: a block reads no key after its last query, which leaves out nearly half
@@ -46,13 +49,26 @@ class CausalMask:
     device: torch.device | str = "cpu"
 
     @functools.cached_property
+    def hidden(self) -> Tensor:
+        """The mask (B or 1, 1, T, S), bool: whether position t may not read s."""
+        shape = (1, 1, self.num_positions, self.num_positions)
+        later = torch.ones(shape, dtype=torch.bool, device=self.device).triu(1)
+        if self.segments_BT is None:
+            return later
+        return later | (self.segments_BT[:, None, :, None] != self.segments_BT[:, None, None, :])
+
+    @functools.cached_property
     def additive(self) -> Tensor:
-        """The mask (B or 1, 1, T, S), float32: 0 where position t may read s, else −inf."""
-        shape = (1, self.num_positions, self.num_positions)
-        may_read = torch.ones(shape, dtype=torch.bool, device=self.device).tril()
-        if self.segments_BT is not None:
-            may_read = may_read & (self.segments_BT[:, :, None] == self.segments_BT[:, None, :])
-        return torch.zeros(may_read.shape, device=self.device).masked_fill_(~may_read, -math.inf)[:, None]
+        """The same, float32: 0 where position t may read s, else −inf."""
+        return torch.zeros(self.hidden.shape, device=self.device).masked_fill_(self.hidden, -math.inf)
+
+    @functools.cached_property
+    def first_read(self) -> list[int]:
+        """For each position, the first one that it reads in any row."""
+        if self.segments_BT is None:
+            return [0] * self.num_positions
+        starts = self._starts_BT * torch.arange(self.num_positions, device=self.device)
+        return starts.cummax(dim=1).values.amin(dim=0).tolist()
 
     @functools.cached_property
     def bias(self) -> Any:
@@ -61,13 +77,19 @@ class CausalMask:
 
         return BlockDiagonalCausalMask.from_seqlens(self._lengths(), device=torch.device(self.device))
 
+    @functools.cached_property
+    def _starts_BT(self) -> Tensor:
+        """Whether a segment begins at a position."""
+        assert self.segments_BT is not None
+        starts_BT = torch.ones_like(self.segments_BT, dtype=torch.bool)
+        starts_BT[:, 1:] = self.segments_BT[:, 1:] != self.segments_BT[:, :-1]
+        return starts_BT
+
     def _lengths(self) -> list[int]:
         """Return the segments' lengths, row after row."""
         if self.segments_BT is None:
             return [self.num_positions] * self.num_rows
-        starts_BT = torch.ones_like(self.segments_BT, dtype=torch.bool)
-        starts_BT[:, 1:] = self.segments_BT[:, 1:] != self.segments_BT[:, :-1]
-        starts = starts_BT.flatten().nonzero()[:, 0]
+        starts = self._starts_BT.flatten().nonzero()[:, 0]
         rows_N = torch.arange(self.num_rows, device=self.device).repeat_interleave(self.num_positions)
         named = torch.stack((rows_N, self.segments_BT.flatten())).unique(dim=1)
         assert named.shape[1] == len(starts), "a segment's positions must follow each other"
@@ -106,6 +128,7 @@ class CachedMask:
         )
 
 
+@torch.compiler.disable
 def attention(
     q_BHTE: Tensor,
     k_BGSE: Tensor,
@@ -125,9 +148,12 @@ def attention(
     Raises:
         ConfigError: a backend that there is not, or that cannot run here; the message says why.
     """
-    chosen = choose_backend(backend, q_BHTE.device, q_BHTE.dtype, q_BHTE.shape[-1])
+    records = torch.is_grad_enabled() and isinstance(mask, CausalMask)
+    chosen = choose_backend(backend, q_BHTE.device, q_BHTE.dtype, q_BHTE.shape[-1], records)
     if chosen == "xformers":
         return _xformers(q_BHTE, k_BGSE, v_BGSE, mask)
+    if chosen == "blocked" and isinstance(mask, CausalMask):
+        return blocked_attention(q_BHTE, k_BGSE, v_BGSE, mask)
     if chosen == "reference":
         return reference_attention(q_BHTE, k_BGSE, v_BGSE, mask.additive).to(q_BHTE.dtype)
     mask_B1TS = mask.additive.to(q_BHTE.dtype)
@@ -145,8 +171,12 @@ def reference_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1T
 
 
 @functools.cache
-def choose_backend(name: str, device: torch.device, dtype: torch.dtype, head_width: int) -> Backend:
+def choose_backend(
+    name: str, device: torch.device, dtype: torch.dtype, head_width: int, for_gradients: bool = False
+) -> Backend:
     """Return the backend that `name` means for such tensors, and log it once.
+
+    A cache's mask has no blocks of queries: `blocked` leaves it to sdpa.
 
     Raises:
         ConfigError: `name` is none, or cannot run there.
@@ -155,7 +185,8 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype, head_wid
         raise ConfigError(f"attention = {name!r}: expected one of {', '.join(get_args(Backend))}")
     chosen, reason = name, "as asked for"
     if name == "auto" and device.type != "cuda":
-        chosen, reason = "sdpa", f"the default on {device.type}"
+        chosen = "blocked" if for_gradients else "sdpa"
+        reason = f"the default on {device.type}" + (" for gradients" if for_gradients else "")
     elif name in ("auto", "xformers"):
         obstacle = _why_not_xformers(device, dtype, head_width)
         if name == "xformers" and obstacle:

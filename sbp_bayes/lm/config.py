@@ -142,12 +142,12 @@ PRESETS: Mapping[str, LMConfig] = {
     "laptop": LMConfig(
         vocab_size=4096,
         context_length=512,
-        width=128,
-        num_layers=4,
+        width=256,
+        num_layers=6,
         num_heads=4,
         num_kv_heads=1,
-        head_width=32,
-        hidden_width=384,
+        head_width=64,
+        hidden_width=768,
     ),
     "toy": LMConfig(
         vocab_size=66,

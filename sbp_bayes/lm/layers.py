@@ -1,7 +1,8 @@
 """The pure functions of a block, with gradients by hand where that saves passes over memory.
 
-Eager PyTorch runs one kernel per product and keeps each result for the backward pass; the norms here
-keep x / rms(x) and 1 / rms(x) alone, and positions turn whole rows as complex numbers.
+Eager PyTorch runs one kernel an operation and keeps each result for the backward pass. Here a norm and the
+product behind it are one function, whose gain multiplies the matrix instead of every position, and what
+lies between two products is kept in the products' own type.
 
 Shapes: B rows, T time, D width, J heads side by side, E head width, F hidden width.
 """
@@ -22,12 +23,41 @@ def rms_norm(x_BTD: Tensor, gain_D: Tensor, eps: float) -> Tensor:
     return _RmsNorm.apply(x_BTD, gain_D, eps)
 
 
+def norm_linear(
+    x_BTD: Tensor, gain_D: Tensor, weight_FD: Tensor, eps: float, matmul_dtype: torch.dtype | None
+) -> Tensor:
+    """Return rms_norm(x, gain) weightᵀ.
+
+    While gradients are recorded, the factors of all products are rounded to `matmul_dtype`, and so is the
+    result; None keeps x's type. Without gradients nothing is rounded. The same holds for `linear` and
+    `swiglu_linear`.
+    """
+    if not torch.is_grad_enabled():
+        return rms_norm(x_BTD, gain_D, eps) @ weight_FD.T
+    return _NormLinear.apply(x_BTD, gain_D, weight_FD, eps, matmul_dtype or x_BTD.dtype)
+
+
+def linear(x_BTD: Tensor, weight_FD: Tensor, matmul_dtype: torch.dtype | None) -> Tensor:
+    """Return x weightᵀ, rounded as in `norm_linear`."""
+    if not torch.is_grad_enabled():
+        return x_BTD @ weight_FD.T
+    return _Linear.apply(x_BTD, weight_FD, matmul_dtype or x_BTD.dtype)
+
+
+def swiglu_linear(gate_up_BTF: Tensor, weight_DF: Tensor, matmul_dtype: torch.dtype | None) -> Tensor:
+    """Return (silu(gate) · up) weightᵀ of the two halves of the last dimension (arXiv 2002.05202)."""
+    if not torch.is_grad_enabled():
+        gate, up = gate_up_BTF.chunk(2, dim=-1)
+        return (F.silu(gate) * up) @ weight_DF.T
+    return _SwigluLinear.apply(gate_up_BTF, weight_DF, matmul_dtype or gate_up_BTF.dtype)
+
+
 def norm_and_rotate(x_BTJE: Tensor, gain_JE: Tensor, turns_TJE: Tensor, eps: float) -> Tensor:
-    """Return every head RMS-normalised, scaled by its gain and turned by its position's angles.
+    """Return every head RMS-normalised, scaled by its gain and turned by its position's angles, in x's type.
 
     Args:
         x_BTJE: queries and keys, all heads side by side.
-        gain_JE: each head's gain.
+        gain_JE: each head's gain; what is computed has its type.
         turns_TJE: complex exponentials e^(i·angle), (T, J, E/2) or (B, T, J, E/2), from
             `rotary_table`; coordinates 2i and 2i + 1 are the real and imaginary part that turn i turns.
         eps: added to the mean square.
@@ -56,39 +86,31 @@ def rotary_table(num_positions: int, frequencies: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
-def linear(x_BTD: Tensor, weight_FD: Tensor, matmul_dtype: torch.dtype | None) -> Tensor:
-    """Return x weightᵀ in x's type; the factors of it and of its gradients are rounded to `matmul_dtype`."""
-    if matmul_dtype is None:
-        return x_BTD @ weight_FD.T
-    return _RoundedLinear.apply(x_BTD, weight_FD, matmul_dtype)
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    return torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]
 
 
-def swiglu(gate_up_BTF: Tensor) -> Tensor:
-    """Return silu(gate) · up of the two halves of the last dimension (arXiv 2002.05202)."""
-    gate, up = gate_up_BTF.chunk(2, dim=-1)
-    return F.silu(gate) * up
+def _through_norm(d_unit: Tensor, unit: Tensor, inverse_rms: Tensor) -> Tensor:
+    """∂/∂x of x / rms(x), in d_unit's memory: the part of d_unit along x drops out."""
+    along = torch.linalg.vecdot(d_unit, unit).div_(-unit.shape[-1])[..., None]
+    return d_unit.addcmul_(unit, along).mul_(inverse_rms)
 
 
-def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    inverse_rms = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]
-    return x * inverse_rms, inverse_rms
+def _turn_(x_BTJE: Tensor, turns: Tensor) -> Tensor:
+    """Turn pairs of coordinates in their own memory."""
+    torch.view_as_complex(x_BTJE.unflatten(-1, (-1, 2))).mul_(turns)
+    return x_BTJE
 
 
-def _normalise_backward(d_unit: Tensor, unit: Tensor, inverse_rms: Tensor) -> Tensor:
-    """∂/∂x of x / rms(x): the part of d_unit along x drops out."""
-    along = torch.linalg.vecdot(d_unit, unit).div_(unit.shape[-1])[..., None]
-    return torch.addcmul(d_unit, unit, along, value=-1).mul_(inverse_rms)
-
-
-def _turn(x_BTJE: Tensor, turns: Tensor) -> Tensor:
-    pairs = torch.view_as_complex(x_BTJE.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2)
+def _weight_gradient(d_out: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+    return (d_out.flatten(0, -2).T @ x.flatten(0, -2)).to(dtype)
 
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
-        unit, inverse_rms = _normalise(x, eps)
+        inverse_rms = _inverse_rms(x, eps)
+        unit = x * inverse_rms
         ctx.save_for_backward(unit, inverse_rms, gain_D)
         return unit * gain_D
 
@@ -97,36 +119,84 @@ class _RmsNorm(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, inverse_rms, gain_D = ctx.saved_tensors
         d_gain_D = (d_out * unit).flatten(0, -2).sum(dim=0)
-        return _normalise_backward(d_out * gain_D, unit, inverse_rms), d_gain_D, None
+        return _through_norm(d_out * gain_D, unit, inverse_rms), d_gain_D, None
+
+
+class _NormLinear(torch.autograd.Function):
+    """(x / rms(x)) · (weight · gain)ᵀ: both gradients of the right factor come from one product."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - autograd calls it by position
+        ctx: Any, x: Tensor, gain_D: Tensor, weight_FD: Tensor, eps: float, dtype: torch.dtype
+    ) -> Tensor:
+        inverse_rms = _inverse_rms(x, eps)
+        unit, scaled_FD = (x * inverse_rms).to(dtype), (weight_FD * gain_D).to(dtype)
+        ctx.save_for_backward(unit, inverse_rms, gain_D, weight_FD, scaled_FD)
+        return unit @ scaled_FD.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        unit, inverse_rms, gain_D, weight_FD, scaled_FD = ctx.saved_tensors
+        d_scaled_FD = _weight_gradient(d_out, unit, weight_FD.dtype)
+        d_unit = (d_out @ scaled_FD).to(inverse_rms.dtype)
+        d_x = _through_norm(d_unit, unit.to(inverse_rms.dtype), inverse_rms)
+        return d_x, (d_scaled_FD * weight_FD).sum(dim=0), d_scaled_FD * gain_D, None, None
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_FD: Tensor, dtype: torch.dtype) -> Tensor:
+        rounded, rounded_FD = x.to(dtype), weight_FD.to(dtype)
+        ctx.save_for_backward(rounded, rounded_FD)
+        ctx.dtypes = x.dtype, weight_FD.dtype
+        return rounded @ rounded_FD.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
+        rounded, rounded_FD = ctx.saved_tensors
+        dtype, weight_dtype = ctx.dtypes
+        return (d_out @ rounded_FD).to(dtype), _weight_gradient(d_out, rounded, weight_dtype), None
+
+
+class _SwigluLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor, weight_DF: Tensor, dtype: torch.dtype) -> Tensor:
+        gate_up, rounded_DF = gate_up.to(dtype), weight_DF.to(dtype)
+        gate, up = gate_up.chunk(2, dim=-1)
+        hidden = F.silu(gate).mul_(up)
+        ctx.save_for_backward(gate_up, hidden, rounded_DF)
+        ctx.weight_dtype = weight_DF.dtype
+        return hidden @ rounded_DF.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
+        gate_up, hidden, rounded_DF = ctx.saved_tensors
+        d_weight_DF = _weight_gradient(d_out, hidden, ctx.weight_dtype)
+        d_hidden, d_gate_up = d_out @ rounded_DF, torch.empty_like(gate_up)
+        (gate, up), (d_gate, d_up) = gate_up.chunk(2, dim=-1), d_gate_up.chunk(2, dim=-1)
+        torch.mul(F.silu(gate), d_hidden, out=d_up)
+        torch.ops.aten.silu_backward.grad_input(d_hidden.mul_(up), gate, grad_input=d_gate)
+        return d_gate_up, d_weight_DF, None
 
 
 class _NormAndRotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BTJE: Tensor, gain_JE: Tensor, turns: Tensor, eps: float) -> Tensor:
-        unit, inverse_rms = _normalise(x_BTJE, eps)
-        ctx.save_for_backward(unit, inverse_rms, gain_JE, turns)
-        return _turn(unit * gain_JE, turns)
+        turned = x_BTJE.to(gain_JE.dtype, copy=True, memory_format=torch.contiguous_format)
+        inverse_rms = _inverse_rms(turned, eps)
+        ctx.save_for_backward(x_BTJE, inverse_rms, gain_JE, turns)
+        return _turn_(turned.mul_(inverse_rms).mul_(gain_JE), turns).to(x_BTJE.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        unit, inverse_rms, gain_JE, turns = ctx.saved_tensors
-        d_scaled = _turn(d_out.contiguous(), turns.conj().resolve_conj())
+        x_BTJE, inverse_rms, gain_JE, turns = ctx.saved_tensors
+        d_scaled = d_out.to(gain_JE.dtype, copy=True, memory_format=torch.contiguous_format)
+        _turn_(d_scaled, turns.conj().resolve_conj())
+        unit = x_BTJE * inverse_rms
         d_gain_JE = (d_scaled * unit).sum(dim=(0, 1))
-        return _normalise_backward(d_scaled * gain_JE, unit, inverse_rms), d_gain_JE, None, None
-
-
-class _RoundedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x_BTD: Tensor, weight_FD: Tensor, dtype: torch.dtype) -> Tensor:
-        x_ND, weight_FD = x_BTD.flatten(0, -2).to(dtype), weight_FD.to(dtype)
-        ctx.save_for_backward(x_ND, weight_FD)
-        return (x_ND @ weight_FD.T).to(x_BTD.dtype).unflatten(0, x_BTD.shape[:-1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_ND, weight_FD = ctx.saved_tensors
-        d_out_NF = d_out.flatten(0, -2).to(x_ND.dtype)
-        d_x_ND, d_weight_FD = d_out_NF @ weight_FD, d_out_NF.T @ x_ND
-        return d_x_ND.to(d_out.dtype).unflatten(0, d_out.shape[:-1]), d_weight_FD.to(d_out.dtype), None
+        d_x = _through_norm(d_scaled.mul_(gain_JE), unit, inverse_rms)
+        return d_x.to(x_BTJE.dtype), d_gain_JE, None, None

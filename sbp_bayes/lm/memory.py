@@ -81,7 +81,7 @@ def _activations(config: LMConfig, rows: int, length: int, matmul_dtype: torch.d
     num_positions = rows * length
     heads = config.num_heads + config.num_kv_heads
     tokens = 3 * num_positions * TOKEN
-    mask = rows * length**2 * FLOAT
+    mask = rows * length**2
     turns = length * heads * config.head_width // 2 * COMPLEX
     layers = config.num_layers * _layer(config, num_positions, matmul_dtype)
     final_norm = num_positions * (config.width + 1) * FLOAT
@@ -91,19 +91,18 @@ def _activations(config: LMConfig, rows: int, length: int, matmul_dtype: torch.d
 
 def _layer(config: LMConfig, num_positions: int, matmul_dtype: torch.dtype | None) -> int:
     """Bytes that one block saves for its backward pass."""
-    width, hidden, head = config.width, config.hidden_width, config.head_width
+    width, hidden = config.width, config.hidden_width
     heads, kv_heads = config.num_heads, config.num_kv_heads
-    norms = 2 * (width + 1)  # x / rms(x) and 1 / rms(x), before attention and feed-forward
-    qkv = (heads + 2 * kv_heads) * head  # kept whole by the values, which are a part of it
-    queries_and_keys = (heads + kv_heads) * (2 * head + 1)  # normalised, 1 / rms, and turned
-    mixed = heads * (head + 1)  # attention's output and its log of sums
-    gate_up = 3 * hidden  # gate, up and silu(gate)
-    factors = 2 * width + heads * head + hidden  # what the four matrices multiply
-    floats = norms + qkv + queries_and_keys + mixed + gate_up
-    if matmul_dtype is None:
-        return num_positions * (floats + factors) * FLOAT
-    matrices = width * ((2 * heads + 2 * kv_heads) * head + 3 * hidden)
-    return num_positions * floats * FLOAT + (num_positions * factors + matrices) * matmul_dtype.itemsize
+    item = (matmul_dtype or torch.float32).itemsize
+    units = 2 * width  # x / rms(x), before attention and feed-forward
+    projected = (heads + 2 * kv_heads) * config.head_width  # of which queries and keys are normalised
+    attended = (2 * heads + 2 * kv_heads) * config.head_width  # queries, keys, values, and what they give
+    feed_forward = 3 * hidden  # gate, up and silu(gate) · up
+    kept = num_positions * (units + projected + attended + feed_forward) * item
+    inverse_rms = num_positions * (2 + heads + kv_heads) * FLOAT
+    scaled = width * (projected + 2 * hidden)  # the two matrices that gains multiply
+    rounded = 0 if matmul_dtype is None else width * (heads * config.head_width + hidden)
+    return kept + inverse_rms + (scaled + rounded) * item
 
 
 def _workspace(config: LMConfig, num_positions: int, matmul_dtype: torch.dtype | None) -> int:
@@ -113,7 +112,8 @@ def _workspace(config: LMConfig, num_positions: int, matmul_dtype: torch.dtype |
     logits = 2 * chunk * config.vocab_size * (FLOAT + rounded)  # of two chunks, one of them going
     hidden = num_positions * config.width * FLOAT
     copies = (num_positions + config.vocab_size) * config.width * rounded
-    feed_forward = 3 * num_positions * config.hidden_width * FLOAT  # of silu(gate), up and their product
+    # ∂/∂(silu(gate) · up), silu(gate), and ∂/∂(gate, up)
+    feed_forward = 4 * num_positions * config.hidden_width * (matmul_dtype or torch.float32).itemsize
     return hidden + max(logits + copies, feed_forward)
 
 

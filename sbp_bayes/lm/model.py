@@ -19,7 +19,15 @@ from sbp_bayes.base.records import IGNORE, Batch
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.lm.attention import Backend, CausalMask, attention
 from sbp_bayes.lm.config import LMConfig
-from sbp_bayes.lm.layers import linear, norm_and_rotate, rms_norm, rotary_frequencies, rotary_table, swiglu
+from sbp_bayes.lm.layers import (
+    linear,
+    norm_and_rotate,
+    norm_linear,
+    rms_norm,
+    rotary_frequencies,
+    rotary_table,
+    swiglu_linear,
+)
 from sbp_bayes.lm.loss import linear_cross_entropy, regularised_cross_entropy
 
 
@@ -55,7 +63,7 @@ class Block(nn.Module):
             turns: `Transformer.turns` of the positions, (T, H + G, E/2) or (B, T, H + G, E/2).
         """
         heads, kv_heads, eps = self.config.num_heads, self.config.num_kv_heads, self.config.norm_eps
-        qkv = self._linear(rms_norm(x_BTD, self.attention_norm, eps), self.qkv)
+        qkv = norm_linear(x_BTD, self.attention_norm, self.qkv, eps, self.matmul_dtype)
         qk, v = qkv.unflatten(-1, (-1, self.config.head_width)).split([heads + kv_heads, kv_heads], dim=2)
         gain_JE = torch.cat((self.q_norm.expand(heads, -1), self.k_norm.expand(kv_heads, -1)))
         q, k = norm_and_rotate(qk, gain_JE, turns, eps).split([heads, kv_heads], dim=2)
@@ -63,12 +71,10 @@ class Block(nn.Module):
 
     def combine(self, x_BTD: Tensor, mixed_BTHE: Tensor) -> Tensor:
         """Add the attention's output and the feed-forward network's to the residual stream."""
-        x_BTD = x_BTD + self._linear(mixed_BTHE.flatten(2), self.attention_out)
-        unit_BTD = rms_norm(x_BTD, self.feed_forward_norm, self.config.norm_eps)
-        return x_BTD + self._linear(swiglu(self._linear(unit_BTD, self.gate_up)), self.down)
-
-    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
-        return linear(x, weight, self.matmul_dtype if torch.is_grad_enabled() else None)
+        eps, dtype = self.config.norm_eps, self.matmul_dtype
+        x_BTD = x_BTD + linear(mixed_BTHE.flatten(2), self.attention_out, dtype)
+        gate_up_BTF = norm_linear(x_BTD, self.feed_forward_norm, self.gate_up, eps, dtype)
+        return x_BTD + swiglu_linear(gate_up_BTF, self.down, dtype)
 
 
 class Transformer(nn.Module):
@@ -98,11 +104,10 @@ class Transformer(nn.Module):
             self._draw_parameters(seed)
 
     def set_matmul_dtype(self, dtype: torch.dtype | None) -> "Transformer":
-        """Round the factors of weight products to `dtype` while gradients are recorded; return self.
+        """Round products, their factors and attention to `dtype` while gradients are recorded; return self.
 
-        None, as built, keeps the parameters' own type. Parameters, sums, norms and attention keep it in
-        any case, and so does all that runs without gradients: validation, scoring, decoding. bfloat16
-        makes a training step 1.4 to 1.6 times faster where the processor multiplies it in hardware.
+        None, as built, keeps the parameters' own type. Parameters, norms, the residual stream and the loss
+        keep it in any case, and so does all that runs without gradients: validation, scoring, decoding.
         """
         self.matmul_dtype = dtype
         for block in self.layers:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 MatmulDtype = Literal["auto", "float32", "bfloat16"]
-"""Format to which factors of products are rounded in training; sums and all else stay float32.
+"""Format of products in training, their factors and attention; norms, residual stream and loss stay float32.
 
 This is the one setting of mixed precision: parameters, their gradients and AdamW's state are float32. It
 stands for torch.autocast, which cannot see into gradients written by hand and would round the norms' sums.

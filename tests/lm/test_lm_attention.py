@@ -79,7 +79,7 @@ def test_sdpa_equals_the_reference(kind: str, length: int, num_kv_heads: int) ->
     q, k, v = heads(mask, length, num_kv_heads=num_kv_heads)
     expected = reference_attention(q, k, v, mask.additive)
     torch.testing.assert_close(attention(q, k, v, mask, "sdpa"), expected, rtol=1e-10, atol=1e-13)
-    single = attention(q.float(), k.float(), v.float(), mask)
+    single = attention(q.float(), k.float(), v.float(), mask, "sdpa")
     torch.testing.assert_close(single, expected.float(), rtol=1e-5, atol=1e-6)
     assert attention(q.float(), k.float(), v.float(), mask, "reference").dtype == torch.float32
 
@@ -92,10 +92,52 @@ def gradients(inputs: list[torch.Tensor], mask: Mask, backend: module.Backend) -
 
 
 @pytest.mark.parametrize("kind", MASKS)
-def test_gradients_of_sdpa_equal_the_references(kind: str) -> None:
-    mask = make_mask(kind, 70)
-    ours, expected = (gradients(heads(mask, 70), mask, backend) for backend in ("sdpa", "reference"))
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_blocked_equals_the_reference(kind: str, length: int, num_kv_heads: int) -> None:
+    mask = make_mask(kind, length)
+    inputs = heads(mask, length, num_kv_heads=num_kv_heads)
+    expected = reference_attention(*inputs, mask.additive)
+    torch.testing.assert_close(attention(*inputs, mask, "blocked"), expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+@pytest.mark.parametrize(("backend", "length"), [("sdpa", 70), ("blocked", 70), ("blocked", 300)])
+def test_gradients_equal_the_references(
+    kind: str, num_kv_heads: int, backend: module.Backend, length: int
+) -> None:
+    mask = make_mask(kind, length)
+    ours, expected = (
+        gradients(heads(mask, length, num_kv_heads=num_kv_heads), mask, name)
+        for name in (backend, "reference")
+    )
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_blocked_rounds_to_the_types_of_its_inputs() -> None:
+    mask = make_mask("documents", 300)
+    inputs = heads(mask, 300)
+    rounded = [x.bfloat16() for x in inputs]
+    for given, tolerance in (([x.float() for x in inputs], 1e-6), (rounded, 2e-2)):
+        mixed = attention(*given, mask, "blocked")
+        expected = reference_attention(*given, mask.additive)
+        assert mixed.dtype == given[0].dtype
+        assert (mixed - expected).norm() < tolerance * expected.norm()
+        ours, theirs = (gradients([x.detach() for x in given], mask, b) for b in ("blocked", "reference"))
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one - other).norm() < tolerance * other.norm()
+
+
+def test_the_first_read_is_the_lowest_of_all_rows() -> None:
+    segments = torch.tensor([[0, 0, 1, 1, 1, -1], [0, 1, 1, 1, 2, 2]])
+    assert CausalMask(2, 6, segments).first_read == [0, 0, 1, 1, 2, 4]
+    assert CausalMask(2, 3).first_read == [0, 0, 0]
+    for kind in ("rows", "documents", "padded documents", "single positions"):
+        mask = make_mask(kind, 50)
+        assert isinstance(mask, CausalMask)
+        lowest = (~mask.hidden).int().argmax(dim=-1).amin(dim=(0, 1))
+        assert mask.first_read == lowest.tolist()
 
 
 def over_all_rows(additive: torch.Tensor) -> torch.Tensor:
@@ -166,7 +208,12 @@ def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="sbp_bayes"):
         for _ in range(3):
             attention(*heads(mask, 4, dtype=torch.float32), mask)
-    assert caplog.messages == ["attention on cpu in float32: sdpa (the default on cpu)"]
+            with torch.no_grad():
+                attention(*heads(mask, 4, dtype=torch.float32), mask)
+    assert caplog.messages == [
+        "attention on cpu in float32: blocked (the default on cpu for gradients)",
+        "attention on cpu in float32: sdpa (the default on cpu)",
+    ]
 
 
 def test_on_the_processor_xformers_is_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +248,7 @@ def test_a_backend_that_cannot_run_or_is_none_is_an_error_that_says_why() -> Non
     with pytest.raises(ConfigError, match=reason):
         generate(model, [np.zeros(3, np.int64)], max_new_tokens=2, stream_seeds=[0])
     with pytest.raises(
-        ConfigError, match="attention = 'flash': expected one of auto, xformers, sdpa, reference"
+        ConfigError, match="attention = 'flash': expected one of auto, xformers, sdpa, blocked, reference"
     ):
         model.set_attention("flash")(inputs)
 

@@ -54,11 +54,11 @@ def peak_of_a_step(config: LMConfig, rows: int, matmul_dtype: torch.dtype | None
 
 
 @pytest.mark.parametrize("matmul_dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize(("config", "rows", "least"), [(SMALL, 8, 0.99), (WIDE, 4, 0.9)])
+@pytest.mark.parametrize(("config", "rows", "least"), [(SMALL, 8, 0.98), (WIDE, 4, 0.95)])
 def test_the_formula_is_what_the_profiler_counts(
     tmp_path: Path, config: LMConfig, rows: int, least: float, matmul_dtype: torch.dtype | None
 ) -> None:
-    """The loss has the peak of the first, to a percent; of the second a feed-forward network, bounded."""
+    """The loss has the peak of the first, a feed-forward network that of the second."""
     predicted = training_memory(config, rows, matmul_dtype=matmul_dtype)
     measured = peak_of_a_step(config, rows, matmul_dtype, tmp_path / "trace.json")
     assert least < measured / (predicted.activations + predicted.workspace) < 1.01
@@ -69,7 +69,7 @@ def test_parts_are_those_of_the_model() -> None:
     parts, parameters = training_memory(SMALL, 8), sum(p.nbytes for p in Transformer(SMALL).parameters())
     assert (parts.parameters, parts.gradients, parts.optimiser) == (parameters, parameters, 2 * parameters)
     assert parts.total == 4 * parameters + parts.activations + parts.workspace
-    assert training_memory(SMALL, 8, length=128).activations < parts.activations / 2
+    assert training_memory(SMALL, 8, length=128).activations < 0.52 * parts.activations
     for arguments, key in (({"rows": 0}, "rows"), ({"rows": 1, "length": 257}, "length")):
         with pytest.raises(ConfigError, match=f"{key} = .* is out of range"):
             training_memory(SMALL, **arguments)

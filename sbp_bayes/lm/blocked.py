@@ -1,0 +1,97 @@
+"""Attention as matrix products over blocks of queries, with its gradient by hand: to train on a processor.
+
+All query heads that share keys are rows of one factor, so a block is one large product where PyTorch's own
+kernel multiplies small tiles in float32. Weights are computed again in the backward pass rather than kept,
+so memory grows with the length of a row, not with its square. A block reads no key after its last query,
+and none before the first document that one of its queries is in.
+
+Shapes: B rows, T time (S as keys), H query heads, G key-value heads, R = H/G query heads that share keys,
+E head width, L queries of a block.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from sbp_bayes.lm.attention import CausalMask
+
+QUERIES = 128
+"""Queries of a block."""
+
+
+def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
+    """Return softmax(q kᵀ / √E + mask) v (B, H, T, E); products, scores and weights have q's type."""
+    return _Blocked.apply(q_BHTE, k_BGSE, v_BGSE, mask)
+
+
+class _Blocked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
+        k_BGSE, v_BGSE = k_BGSE.contiguous(), v_BGSE.contiguous()
+        scaled_q = (q_BHTE * q_BHTE.shape[-1] ** -0.5).contiguous()
+        mixed_BTHE = torch.empty_like(scaled_q.transpose(1, 2), memory_format=torch.contiguous_format)
+        mixed = _by_shared_keys(mixed_BTHE.transpose(1, 2), k_BGSE)
+        for queries, keys, q in _blocks(scaled_q, k_BGSE, mask):
+            weights = _weights(q, k_BGSE[:, :, keys], mask, queries, keys)
+            mixed[:, :, :, queries] = _product(weights, v_BGSE[:, :, keys])
+        ctx.mask = mask
+        ctx.save_for_backward(scaled_q, k_BGSE, v_BGSE, mixed_BTHE)
+        return mixed_BTHE.transpose(1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_mixed_BHTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        scaled_q, k_BGSE, v_BGSE, mixed_BTHE = ctx.saved_tensors
+        d_mixed = _by_shared_keys(d_mixed_BHTE, k_BGSE)
+        # Σ over keys of weight · ∂/∂weight is the same for a query's whole row.
+        along = _by_shared_keys((d_mixed_BHTE * mixed_BTHE.transpose(1, 2)).sum(-1, keepdim=True), k_BGSE)
+        d_q = _by_shared_keys(torch.empty_like(scaled_q), k_BGSE)
+        summed = torch.promote_types(k_BGSE.dtype, torch.float32)
+        d_k, d_v = (torch.zeros_like(x, dtype=summed) for x in (k_BGSE, v_BGSE))
+        for queries, keys, q in _blocks(scaled_q, k_BGSE, ctx.mask):
+            weights = _weights(q, k_BGSE[:, :, keys], ctx.mask, queries, keys)
+            d_out = d_mixed[:, :, :, queries].contiguous()
+            d_v[:, :, keys] += _product_over_queries(weights, d_out)
+            d_scores = _product(d_out, v_BGSE[:, :, keys].transpose(-1, -2))
+            d_scores.sub_(along[:, :, :, queries]).mul_(weights)
+            d_q[:, :, :, queries] = _product(d_scores, k_BGSE[:, :, keys])
+            d_k[:, :, keys] += _product_over_queries(d_scores, q)
+        d_q = d_q.flatten(1, 2).mul_(scaled_q.shape[-1] ** -0.5)
+        return d_q, d_k.to(k_BGSE.dtype), d_v.to(v_BGSE.dtype), None
+
+
+def _by_shared_keys(x_BHTE: Tensor, k_BGSE: Tensor) -> Tensor:
+    """View heads (B, H, …) as (B, G, R, …)."""
+    return x_BHTE.unflatten(1, (k_BGSE.shape[1], -1))
+
+
+def _blocks(
+    scaled_q_BHTE: Tensor, k_BGSE: Tensor, mask: "CausalMask"
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield each block's positions, those of the keys that it reads, and its queries (B, G, R, L, E)."""
+    q = _by_shared_keys(scaled_q_BHTE, k_BGSE)
+    for start in range(0, q.shape[3], QUERIES):
+        queries = slice(start, min(start + QUERIES, q.shape[3]))
+        yield queries, slice(mask.first_read[start], queries.stop), q[:, :, :, queries].contiguous()
+
+
+def _weights(q: Tensor, k: Tensor, mask: "CausalMask", queries: slice, keys: slice) -> Tensor:
+    """Return softmax(scores) (B, G, R, L, S), the same bits in both passes."""
+    scores = _product(q, k.transpose(-1, -2))
+    return scores.masked_fill_(mask.hidden[:, :, None, queries, keys], -torch.inf).softmax(dim=-1)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Return left (B, G, R, L, X) · right (B, G, X, Y), the R·L rows of a group in one product."""
+    rows = torch.bmm(left.flatten(2, 3).flatten(0, 1), right.flatten(0, 1))
+    return rows.view(*left.shape[:-1], right.shape[-1])
+
+
+def _product_over_queries(left: Tensor, right: Tensor) -> Tensor:
+    """Return Σ over R and L of left (B, G, R, L, X) · right (B, G, R, L, Y): (B, G, X, Y)."""
+    groups, (left, right) = left.shape[:2], (x.flatten(2, 3).flatten(0, 1) for x in (left, right))
+    return torch.bmm(left.transpose(1, 2), right).unflatten(0, groups)
