@@ -9,7 +9,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -92,6 +92,26 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
         for end in (tell, parted, alive):
             end.close()
         listener.join()
+
+
+@contextmanager
+def thread_pool() -> Iterator[Executor]:
+    """Yield an executor of as many threads as torch has, where each operation of torch's takes one thread.
+
+    Calls side by side share a machine better than the threads of one small operation do, and their results
+    are the same for any number of them. With one thread the calls run as they are submitted.
+    """
+    import torch
+
+    number = torch.get_num_threads()
+    if number == 1:
+        yield _InThisProcess()
+        return
+    try:
+        with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(number)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ key-value heads, H query heads, E head width, V vocabulary.
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import torch
@@ -26,13 +28,20 @@ from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.base.workers import thread_pool
 from sbp_bayes.lm.attention import CachedMask, CausalMask, attention
+from sbp_bayes.lm.frozen import freeze
 from sbp_bayes.lm.layers import rms_norm
 from sbp_bayes.lm.model import Transformer
 
 TILE_ROWS = 128
 PREFILL_ROWS = 8
 LENGTH_STEP = 64
+CACHE_ROWS = 32
+"""Rows of a tile that read equally many cached positions, as many as the longest of them has."""
+
+READ_AHEAD = 4
+"""Groups of prompts that are read before they are needed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +77,7 @@ def generate(
     stream_seeds: Sequence[int],
     temperature: float = 1.0,
     top_p: float = 1.0,
-    slots: int = TILE_ROWS,
+    slots: int | None = None,
 ) -> list[Generated]:
     """Sample one continuation of each prompt; see `generate_iter`, whose results these are, in order."""
     samples = generate_iter(
@@ -93,7 +102,7 @@ def generate_iter(
     stream_seeds: Sequence[int],
     temperature: float = 1.0,
     top_p: float = 1.0,
-    slots: int = TILE_ROWS,
+    slots: int | None = None,
 ) -> Iterator[tuple[int, Generated]]:
     """Sample one continuation of each prompt and yield (index of the prompt, sample) as they finish.
 
@@ -106,7 +115,8 @@ def generate_iter(
         stream_seeds: sample i's t-th uniform is the t-th of Philox seeded by `stream_seeds[i]`.
         temperature: 1 samples the model itself.
         top_p: 1 keeps the whole vocabulary.
-        slots: samples in flight, rounded up to whole tiles of `TILE_ROWS`.
+        slots: samples in flight, rounded up to whole tiles of `TILE_ROWS`, which torch's threads share; by
+            default a tile for each thread.
 
     Raises:
         ConfigError: a prompt that is empty, has a token that the model does not know, or leaves no room
@@ -117,14 +127,18 @@ def generate_iter(
     limits = _limits(model, prompts, max_new_tokens)
     require(len(stream_seeds) == len(prompts), "stream_seeds", len(stream_seeds), f"{len(prompts)} seeds")
     sampling = Sampling(temperature, top_p)
-    waiting = _prefilled(model, prompts)
-    streams = (
-        (index, start, numpy_generator(stream_seeds[index]).random(limits[index])) for index, start in waiting
-    )
-    tiles = [_Tile(model, sampling) for _ in range(math.ceil(min(slots, len(prompts)) / TILE_ROWS))]
-    while tiles := [tile for tile in tiles if tile.fill(streams)]:
-        for tile in tiles:
-            yield from tile.step()
+    frozen = freeze(model)
+    most = TILE_ROWS * torch.get_num_threads() if slots is None else slots
+    with thread_pool() as pool:
+        waiting = _prefilled(frozen, prompts, pool)
+        streams = (
+            (index, start, numpy_generator(stream_seeds[index]).random(limits[index]))
+            for index, start in waiting
+        )
+        tiles = [_Tile(frozen, sampling) for _ in range(math.ceil(min(most, len(prompts)) / TILE_ROWS))]
+        while tiles := [tile for tile in tiles if tile.fill(streams)]:
+            for ended in pool.map(_Tile.step, tiles):
+                yield from ended
 
 
 def _limits(model: Transformer, prompts: Sequence[np.ndarray], limit: int | Sequence[int]) -> list[int]:
@@ -155,7 +169,9 @@ class _Start:
     logits_V: Tensor
 
 
-def _prefilled(model: Transformer, prompts: Sequence[np.ndarray]) -> Iterator[tuple[int, _Start]]:
+def _prefilled(
+    model: Transformer, prompts: Sequence[np.ndarray], pool: Executor
+) -> Iterator[tuple[int, _Start]]:
     """Yield the start of every sample as it is needed; samples of one prompt share it, and it is read once.
 
     Prompts are read `PREFILL_ROWS` of one padded length at a time, the longest first.
@@ -163,14 +179,17 @@ def _prefilled(model: Transformer, prompts: Sequence[np.ndarray]) -> Iterator[tu
     samples: dict[bytes, list[int]] = {}
     for index, prompt in enumerate(prompts):
         samples.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), []).append(index)
-    padded = {indices[0]: _round_up(len(prompts[indices[0]])) for indices in samples.values()}
-    groups = sorted(samples.values(), key=lambda indices: (-padded[indices[0]], indices[0]))
-    while groups:
-        longest = padded[groups[0][0]]
-        same = [indices for indices in groups[:PREFILL_ROWS] if padded[indices[0]] == longest]
-        groups = groups[len(same) :]
-        starts = _prefill(model, [prompts[indices[0]] for indices in same], longest)
-        for indices, start in zip(same, starts, strict=True):
+    groups = sorted(samples.values(), key=lambda indices: (-_round_up(len(prompts[indices[0]])), indices[0]))
+    reading: deque[tuple[list[list[int]], Future[list[_Start]]]] = deque()
+    while groups or reading:
+        while groups and len(reading) < READ_AHEAD:
+            padded = _round_up(len(prompts[groups[0][0]]))
+            same = [g for g in groups[:PREFILL_ROWS] if _round_up(len(prompts[g[0]])) == padded]
+            groups = groups[len(same) :]
+            firsts = [prompts[indices[0]] for indices in same]
+            reading.append((same, pool.submit(_prefill, model, firsts, padded)))
+        same, starts = reading.popleft()
+        for indices, start in zip(same, starts.result(), strict=True):
             yield from ((index, start) for index in indices)
 
 
@@ -178,7 +197,8 @@ def _round_up(length: int) -> int:
     return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
-def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> Iterator[_Start]:
+@torch.no_grad()  # which holds in one thread alone
+def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> list[_Start]:
     tokens_PT = torch.zeros(PREFILL_ROWS, padded, dtype=torch.int64)
     last_P = torch.zeros(PREFILL_ROWS, dtype=torch.int64)
     for row, prompt in enumerate(prompts):
@@ -195,16 +215,18 @@ def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> 
         keys.append(k_PGTE)
         values.append(v_PGTE)
     logits_PV = _logits(model, x_PTD[torch.arange(PREFILL_ROWS), last_P])
-    for row, prompt in enumerate(prompts):
-        yield _Start(
+    return [
+        _Start(
             torch.stack([k[row, :, : len(prompt)] for k in keys]),
             torch.stack([v[row, :, : len(prompt)] for v in values]),
             logits_PV[row].clone(),
         )
+        for row, prompt in enumerate(prompts)
+    ]
 
 
 def _logits(model: Transformer, x_RD: Tensor) -> Tensor:
-    return rms_norm(x_RD, model.final_norm, model.config.norm_eps) @ model.head_VD.T
+    return model.logits(rms_norm(x_RD, model.final_norm, model.config.norm_eps))
 
 
 @dataclasses.dataclass
@@ -234,8 +256,10 @@ class _Tile:
         """Whether any row holds a sample."""
         return any(row is not None for row in self.rows)
 
-    def step(self) -> Iterator[tuple[int, Generated]]:
-        """Draw one token for every row, and yield those that ended."""
+    @torch.no_grad()
+    def step(self) -> list[tuple[int, Generated]]:
+        """Draw one token for every row, and return those that ended."""
+        ended = []
         uniforms_R = torch.tensor(
             [row.uniforms[len(row.tokens)] if row else 0.0 for row in self.rows], dtype=torch.float64
         )
@@ -247,11 +271,12 @@ class _Tile:
             if token != EOS:
                 row.tokens.append(token)
             if token == EOS or len(row.tokens) == len(row.uniforms):
-                yield row.index, Generated(np.array(row.tokens, dtype=np.int64), token == EOS)
+                ended.append((row.index, Generated(np.array(row.tokens, dtype=np.int64), token == EOS)))
                 self.rows[slot] = None
                 self.lengths_R[slot] = 0
         if self.is_busy:
             self._advance(drawn_R)
+        return ended
 
     def fill(self, waiting: Iterator[tuple[int, _Start, np.ndarray]]) -> bool:
         """Give free rows to `waiting` samples; return whether any row holds a sample."""
@@ -273,17 +298,27 @@ class _Tile:
         """Append `tokens_R` to the rows and compute the logits of what follows them."""
         all_rows = torch.arange(TILE_ROWS)
         at_R = self.lengths_R
-        used = _round_up(int(at_R.max()) + 1)
-        mask = CachedMask(at_R, used)
+        parts = [
+            (rows, CachedMask(at_R[rows], _round_up(int(at_R[rows].max()) + 1)))
+            for rows in (slice(r, r + CACHE_ROWS) for r in range(0, TILE_ROWS, CACHE_ROWS))
+        ]
         turns = self.model.turns(at_R[:, None])
         x_R1D = self.model.embedding(tokens_R)[:, None]
         for layer, block in enumerate(self.model.layers):
             q_RH1E, k_RG1E, v_RG1E = block.project(x_R1D, turns)
             self.keys[layer, all_rows, :, at_R] = k_RG1E[:, :, 0]
             self.values[layer, all_rows, :, at_R] = v_RG1E[:, :, 0]
-            keys, values = self.keys[layer, :, :, :used], self.values[layer, :, :, :used]
-            mixed_RH1E = attention(q_RH1E, keys, values, mask, self.model.attention_backend)
-            x_R1D = block.combine(x_R1D, mixed_RH1E.transpose(1, 2))
+            mixed = [
+                attention(
+                    q_RH1E[rows],
+                    self.keys[layer, rows, :, : mask.num_keys],
+                    self.values[layer, rows, :, : mask.num_keys],
+                    mask,
+                    self.model.attention_backend,
+                )
+                for rows, mask in parts
+            ]
+            x_R1D = block.combine(x_R1D, torch.cat(mixed).transpose(1, 2))
         self.logits_RV = _logits(self.model, x_R1D[:, 0])
         self.lengths_R = at_R + torch.tensor([row is not None for row in self.rows])
 

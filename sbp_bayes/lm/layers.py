@@ -23,6 +23,11 @@ def rms_norm(x_BTD: Tensor, gain_D: Tensor, eps: float) -> Tensor:
     return _RmsNorm.apply(x_BTD, gain_D, eps)
 
 
+def normalise(x_BTD: Tensor, eps: float) -> Tensor:
+    """Return x / √(mean(x²) + eps), without a gradient by hand."""
+    return x_BTD * _inverse_rms(x_BTD, eps)
+
+
 def norm_linear(
     x_BTD: Tensor, gain_D: Tensor, weight_FD: Tensor, eps: float, matmul_dtype: torch.dtype | None
 ) -> Tensor:

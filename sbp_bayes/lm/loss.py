@@ -3,6 +3,7 @@
 Shapes: N positions, C positions of a chunk, D width, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ def linear_cross_entropy(
     if torch.is_grad_enabled() and (hidden_ND.requires_grad or head_VD.requires_grad):
         return regularised_cross_entropy(hidden_ND, head_VD, targets_N, matmul_dtype)[0]
     hidden_ND, targets_N = _with_targets(hidden_ND, targets_N)
-    return token_losses(hidden_ND, head_VD, targets_N).sum(dtype=torch.float64).to(hidden_ND.dtype)
+    losses_N = token_losses(hidden_ND, lambda hidden: hidden @ head_VD.T, targets_N)
+    return losses_N.sum(dtype=torch.float64).to(hidden_ND.dtype)
 
 
 def regularised_cross_entropy(
@@ -53,11 +55,14 @@ def regularised_cross_entropy(
 
 
 @torch.no_grad()
-def token_losses(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Return −log P(target) in nats for each position, (N,); every target must be a token id."""
+def token_losses(hidden_ND: Tensor, logits: Callable[[Tensor], Tensor], targets_N: Tensor) -> Tensor:
+    """Return −log P(target) in nats for each position, (N,); every target must be a token id.
+
+    `logits` are those of hidden states, (C, D) → (C, V), in memory of their own.
+    """
     losses_N = torch.empty_like(hidden_ND[:, 0])
     for chunk in _chunks(len(targets_N)):
-        _, losses_N[chunk], _ = _probabilities(hidden_ND[chunk] @ head_VD.T, targets_N[chunk])
+        _, losses_N[chunk], _ = _probabilities(logits(hidden_ND[chunk]), targets_N[chunk])
     return losses_N
 
 

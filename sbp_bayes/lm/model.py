@@ -63,18 +63,34 @@ class Block(nn.Module):
             turns: `Transformer.turns` of the positions, (T, H + G, E/2) or (B, T, H + G, E/2).
         """
         heads, kv_heads, eps = self.config.num_heads, self.config.num_kv_heads, self.config.norm_eps
-        qkv = norm_linear(x_BTD, self.attention_norm, self.qkv, eps, self.matmul_dtype)
-        qk, v = qkv.unflatten(-1, (-1, self.config.head_width)).split([heads + kv_heads, kv_heads], dim=2)
+        qk, v = (
+            self.read(x_BTD)
+            .unflatten(-1, (-1, self.config.head_width))
+            .split([heads + kv_heads, kv_heads], dim=2)
+        )
         gain_JE = torch.cat((self.q_norm.expand(heads, -1), self.k_norm.expand(kv_heads, -1)))
         q, k = norm_and_rotate(qk, gain_JE, turns, eps).split([heads, kv_heads], dim=2)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def combine(self, x_BTD: Tensor, mixed_BTHE: Tensor) -> Tensor:
         """Add the attention's output and the feed-forward network's to the residual stream."""
+        x_BTD = x_BTD + self.write(mixed_BTHE.flatten(2))
+        return x_BTD + self.feed_forward(x_BTD)
+
+    def read(self, x_BTD: Tensor) -> Tensor:
+        """Return queries, keys and values side by side, (B, T, (H + 2G)·E)."""
+        return norm_linear(x_BTD, self.attention_norm, self.qkv, self.config.norm_eps, self.matmul_dtype)
+
+    def write(self, mixed_BTF: Tensor) -> Tensor:
+        """Return what attention adds to the residual stream, of all its heads' output side by side."""
+        return linear(mixed_BTF, self.attention_out, self.matmul_dtype)
+
+    def feed_forward(self, x_BTD: Tensor) -> Tensor:
+        """Return what the feed-forward network adds to the residual stream."""
         eps, dtype = self.config.norm_eps, self.matmul_dtype
-        x_BTD = x_BTD + linear(mixed_BTHE.flatten(2), self.attention_out, dtype)
-        gate_up_BTF = norm_linear(x_BTD, self.feed_forward_norm, self.gate_up, eps, dtype)
-        return x_BTD + swiglu_linear(gate_up_BTF, self.down, dtype)
+        return swiglu_linear(
+            norm_linear(x_BTD, self.feed_forward_norm, self.gate_up, eps, dtype), self.down, dtype
+        )
 
 
 class Transformer(nn.Module):
@@ -136,7 +152,11 @@ class Transformer(nn.Module):
 
     def forward(self, inputs_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
         """Return logits (B, T, V); see `hidden` for the arguments."""
-        return self.hidden(inputs_BT, segments_BT) @ self.head_VD.T
+        return self.logits(self.hidden(inputs_BT, segments_BT))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits of hidden states, (…, D) → (…, V)."""
+        return hidden @ self.head_VD.T
 
     def hidden(self, inputs_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
         """Return the hidden states after the final norm, (B, T, D).

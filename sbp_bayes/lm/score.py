@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import EOS, IGNORE, Batch
+from sbp_bayes.lm.frozen import freeze
 from sbp_bayes.lm.loss import token_losses
 from sbp_bayes.lm.model import Transformer
 
@@ -23,10 +24,10 @@ SORTED_TOGETHER = 4096
 @torch.no_grad()
 def score_batch(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return, per row, −Σ log P(target) in nats (B,) float64 and its number of targets (B,)."""
-    batch = batch.to(model.head_VD.device)
+    batch = batch.to(model.embedding.weight.device)
     kept_BT = batch.targets != IGNORE
     hidden_ND = model.hidden(batch.inputs, batch.segments)[kept_BT]
-    nats_N = token_losses(hidden_ND, model.head_VD, batch.targets[kept_BT]).double()
+    nats_N = token_losses(hidden_ND, model.logits, batch.targets[kept_BT]).double()
     row_N = kept_BT.nonzero()[:, 0]
     nats_B = torch.zeros(len(batch.inputs), dtype=torch.float64, device=nats_N.device)
     nats_B.index_add_(0, row_N, nats_N)
@@ -43,6 +44,7 @@ def score_rows(
     Returns:
         per row, −Σ log P(target) in nats (float64) and the number of targets (int64).
     """
+    model = freeze(model)
     nats, counts, rows = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], iter(rows)
     while window := list(itertools.islice(rows, SORTED_TOGETHER)):
         by_length = np.argsort([len(row[0]) for row in window], kind="stable")

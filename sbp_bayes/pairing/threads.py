@@ -3,10 +3,9 @@ for any number of them.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
+from sbp_bayes.base.workers import thread_pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,11 +18,5 @@ def blocks(length: int, size: int) -> list[slice]:
 
 def map_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Return work(item) of each item, in order; torch uses one thread within each call."""
-    number = torch.get_num_threads()
-    if number == 1:
-        return [work(item) for item in items]
-    try:
-        with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, items))
-    finally:
-        torch.set_num_threads(number)
+    with thread_pool() as pool:
+        return list(pool.map(work, items))

@@ -80,7 +80,7 @@ class WorldTokens:
                 [np.concatenate([np.full(len(prompt) - 1, IGNORE), d, [EOS]]) for prompt, d in rows], IGNORE
             )
             kept = targets != IGNORE
-            nats = token_losses(model.hidden(inputs)[kept], model.head_VD, targets[kept])
+            nats = token_losses(model.hidden(inputs)[kept], model.logits, targets[kept])
             log_probs.append(-nats.double())
         return torch.cat(log_probs)
 
