@@ -25,6 +25,17 @@ SOURCES = (
     ".parquet, packaged:wikipedia, packaged:factbook, packaged:cookbook, packaged:docstrings, or hf:NAME"
 )
 
+EMBEDDERS = (
+    "lsa (default: words alone), minilm (packaged), self (with --model), qwen3 (Qwen3-Embedding-0.6B), "
+    "qwen3:MODEL or sentence:MODEL (sentence-transformers), where MODEL is a local folder or a name on the "
+    "Hugging Face hub; these need the extra [hf] and read --set max_tokens=N tokens of a document"
+)
+
+CACHE = (
+    "keep embeddings here, by content, so that another alpha or k needs no second embedding (default: the "
+    "environment's SBP_CACHE; without it the stage's own folder keeps them until it is finished)"
+)
+
 OUT = {
     "stage": "the stage's own folder",
     "export-hf": "a folder that is new, empty, or an earlier export, which is replaced",
@@ -97,7 +108,8 @@ def _add_corpus_stats(parser: argparse.ArgumentParser) -> None:
 def _add_pair(parser: argparse.ArgumentParser) -> None:
     _add_real_text(parser)
     _add_vocab_size(parser)
-    parser.add_argument("--embedder", metavar="NAME", help="lsa (default), minilm, or self (with --model)")
+    parser.add_argument("--embedder", metavar="NAME", help=EMBEDDERS)
+    parser.add_argument("--cache", metavar="DIR", help=CACHE)
     parser.add_argument("--alpha", type=float, metavar="X", help="lowest similarity of a pair (default 0.5)")
     parser.add_argument("-k", type=int, metavar="N", help="neighbours searched for each document (default 8)")
     _add_model(parser, required=False, help="model whose hidden states `--embedder self` averages")

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from sbp_bayes.pretraining import PretrainConfig, pretrain
 from sbp_bayes.synthesis import SynthesisConfig, synthesize
 from sbp_bayes.synthesizer import TuneConfig, tune
 from sbp_bayes.training import OptimiserConfig
+
+CACHE = "SBP_CACHE"
+"""The environment variable that names a folder for embeddings."""
 
 REPETITIONS = 20
 """Of the real text in the paper's baseline."""
@@ -53,7 +57,15 @@ def run_pair(arguments: argparse.Namespace) -> Manifest:
         inputs.refuse_other_tokenizer(folder, prepared.tokenizer)
         model = load_model(folder)
     corpus, validation = prepared.unique(arguments.unique_tokens), prepared.split("validation")
-    return build_pairs(config, corpus, Path(arguments.out), validation=validation, model=model)
+    cache = arguments.cache or os.environ.get(CACHE) or None
+    return build_pairs(
+        config,
+        corpus,
+        Path(arguments.out),
+        validation=validation,
+        model=model,
+        cache=None if cache is None else Path(cache),
+    )
 
 
 def run_tune(arguments: argparse.Namespace) -> Manifest:

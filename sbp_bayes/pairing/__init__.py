@@ -1,27 +1,35 @@
 """Pairing of related documents: embeddings, nearest neighbours, and the rules that make them pairs."""
 
 from sbp_bayes.pairing.audit import SearchReport
-from sbp_bayes.pairing.embed import Embedder, LsaEmbedder, SelfEmbedder
+from sbp_bayes.pairing.embed import Embedder
+from sbp_bayes.pairing.embedders import fit_embedder
+from sbp_bayes.pairing.embedding_cache import CachedEmbedder
+from sbp_bayes.pairing.hidden_states import SelfEmbedder
 from sbp_bayes.pairing.index import find_neighbours, nearest_neighbours
+from sbp_bayes.pairing.lsa import LsaEmbedder
 from sbp_bayes.pairing.minilm import MiniLmEmbedder
 from sbp_bayes.pairing.pairs import (
     PairConfig,
     build_pairs,
-    fit_embedder,
     label_agreement,
     pair_documents,
 )
+from sbp_bayes.pairing.qwen3 import Qwen3Embedder
 from sbp_bayes.pairing.records import PairSet
+from sbp_bayes.pairing.sentence import SentenceEmbedder
 from sbp_bayes.pairing.shingles import containment
 
 __all__ = [
+    "CachedEmbedder",
     "Embedder",
     "LsaEmbedder",
     "MiniLmEmbedder",
     "PairConfig",
     "PairSet",
+    "Qwen3Embedder",
     "SearchReport",
     "SelfEmbedder",
+    "SentenceEmbedder",
     "build_pairs",
     "containment",
     "find_neighbours",

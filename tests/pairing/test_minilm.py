@@ -84,6 +84,6 @@ def test_missing_weights_name_the_command(monkeypatch):
 def test_damaged_weights_are_refused(monkeypatch, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
-    monkeypatch.setattr(minilm, "_model_folder", lambda: tmp_path)
+    monkeypatch.setattr(minilm, "packaged_folder", lambda: tmp_path)
     with pytest.raises(PairingError, match="damaged"):
         MiniLmEmbedder()

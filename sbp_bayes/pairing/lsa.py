@@ -1,0 +1,79 @@
+"""Latent semantic analysis: words alone, no outside model."""
+
+from typing import Any
+
+import numpy as np
+
+from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import PairingError
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.pairing.embed import content_fingerprint, embedder_fingerprint, unit_or_zero
+
+
+class LsaEmbedder:
+    """Latent semantic analysis: TF-IDF of words (1 + log counts), projected on its leading singular vectors.
+
+    Deerwester et al. 1990. Fitted on the training documents alone, then applied to any. Words occur in two
+    documents or more, and in at most half of them.
+
+    Args:
+        dimension: singular vectors kept; fewer where there are too few documents or words.
+        seed: of the Lanczos iteration's first vector; the result depends on it in the last bits only.
+    """
+
+    def __init__(self, dimension: int = 256, seed: int = 0) -> None:
+        require(dimension >= 1, "dimension", dimension, "at least 1")
+        self.dimension = dimension
+        self.seed = seed
+        self._vectorizer: Any = None
+        self._components_DW: np.ndarray | None = None
+        self._fitted_on = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the settings and the documents that it was fitted on."""
+        return embedder_fingerprint(self, self.dimension, self.seed, self._fitted_on)
+
+    def fit(self, corpus: Corpus) -> "LsaEmbedder":
+        """Learn words, weights and singular vectors from `corpus`, and return the embedder itself.
+
+        Raises:
+            PairingError: fewer than three documents, or fewer than three words that they share.
+        """
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        self._vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.5, dtype=np.float32)
+        try:
+            weights_NW = self._vectorizer.fit_transform(corpus.texts)
+        except ValueError as error:
+            raise PairingError(f"LSA of {len(corpus)} documents: they share too few words") from error
+        rank = min(self.dimension, min(weights_NW.shape) - 1)
+        if rank < 2:
+            raise PairingError(f"LSA of {len(corpus)} documents: they share too few words")
+        # The products are small: a second BLAS thread waits longer than it works.
+        with threadpool_limits(1):
+            svd = TruncatedSVD(rank, algorithm="arpack", random_state=self.seed % (1 << 32)).fit(weights_NW)
+        self._components_DW = svd.components_.astype(np.float32)
+        self._fitted_on = content_fingerprint(corpus)
+        return self
+
+    def embed(self, corpus: Corpus) -> np.ndarray:
+        """Return unit rows, float32 (N, D); a zero row for a document without any known word.
+
+        Raises:
+            PairingError: the embedder isn't fitted.
+        """
+        if self._components_DW is None:
+            raise PairingError("LsaEmbedder.embed before LsaEmbedder.fit: fit it on the training documents")
+        weights_NW = self._vectorizer.transform(corpus.texts)
+        return unit_or_zero(weights_NW @ self._components_DW.T)
+
+    def flops(self, corpus: Corpus) -> float:
+        """Return 2 operations a dimension and token: an upper bound, as a repeated word costs nothing."""
+        return 2.0 * self.dimension * corpus.num_tokens
+
+    def num_truncated(self, corpus: Corpus) -> int:
+        """Return 0: all words of a document count."""
+        return 0
