@@ -36,6 +36,7 @@ class MiniLmEmbedder:
         folder = packaged_folder()
         self._content = folder_fingerprint(folder)
         self._weights, self._num_layers, self._num_heads, self._eps = _load_weights(folder)
+        self._linears = _linears(self._weights, self._num_layers)
         self._tokenizer = _load_tokenizer(folder / "tokenizer.json")
 
     @property
@@ -79,25 +80,46 @@ class MiniLmEmbedder:
 
     def _layer(self, x_BTD: Tensor, real_BT: Tensor, name: str) -> Tensor:
         """Return norm(x + attention(x)), then norm(x + feed_forward(x)): BERT normalises afterwards."""
-        projected = [
-            self._linear(x_BTD, f"{name}.attention.self.{part}") for part in ("query", "key", "value")
-        ]
+        qkv_BTD = self._linear(_packed(x_BTD), f"{name}.attention.self").to_dense()
         q_BHTE, k_BHTE, v_BHTE = (
-            part.unflatten(-1, (self._num_heads, -1)).transpose(1, 2) for part in projected
+            part.unflatten(-1, (self._num_heads, -1)).transpose(1, 2) for part in qkv_BTD.chunk(3, -1)
         )
-        mask = real_BT[:, None, None, :]
+        mask = None if real_BT.all() else real_BT[:, None, None, :]
         mixed_BHTE = functional.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=mask)
-        mixed_BTD = self._linear(mixed_BHTE.transpose(1, 2).flatten(2), f"{name}.attention.output.dense")
+        mixed_BTD = _packed(mixed_BHTE.transpose(1, 2).flatten(2))
+        mixed_BTD = self._linear(mixed_BTD, f"{name}.attention.output.dense").to_dense()
         x_BTD = self._norm(x_BTD + mixed_BTD, f"{name}.attention.output.LayerNorm")
-        inner_BTF = functional.gelu(self._linear(x_BTD, f"{name}.intermediate.dense"))
-        return self._norm(x_BTD + self._linear(inner_BTF, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+        inner_BTF = functional.gelu(self._linear(_packed(x_BTD), f"{name}.intermediate.dense"))
+        inner_BTD = self._linear(inner_BTF, f"{name}.output.dense").to_dense()
+        return self._norm(x_BTD + inner_BTD, f"{name}.output.LayerNorm")
 
     def _linear(self, x: Tensor, name: str) -> Tensor:
-        return functional.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+        return functional.linear(x, *self._linears[name])
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
         return functional.layer_norm(x, weight.shape, weight, bias, self._eps)
+
+
+def _linears(weights: dict[str, Tensor], num_layers: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each linear map's weight and bias by name, packed; queries, keys and values are one map."""
+    maps = {}
+    for layer in range(num_layers):
+        name = f"encoder.layer.{layer}"
+        parts = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
+        maps[f"{name}.attention.self"] = parts
+        for part in ("attention.output.dense", "intermediate.dense", "output.dense"):
+            maps[f"{name}.{part}"] = [f"{name}.{part}"]
+    joined = {
+        name: [torch.cat([weights[f"{part}.{end}"] for part in parts]) for end in ("weight", "bias")]
+        for name, parts in maps.items()
+    }
+    return {name: (_packed(weight), _packed(bias)) for name, (weight, bias) in joined.items()}
+
+
+def _packed(x: Tensor) -> Tensor:
+    """Return `x` in oneDNN's layout where PyTorch has it: on AMD its products are faster than MKL's."""
+    return x.to_mkldnn() if torch.backends.mkldnn.is_available() else x
 
 
 def packaged_folder() -> Path:

@@ -63,8 +63,7 @@ def passages(folder: Path) -> np.ndarray:
         except SbpError as error:
             pytest.skip(str(error))
         chosen = np.random.default_rng(0).permutation(len(texts))[:ROWS]
-        with torch.autocast("cpu", torch.bfloat16):
-            np.save(path, embedder.embed_texts([texts[row] for row in chosen]))
+        np.save(path, embedder.embed_texts([texts[row] for row in chosen]))
     return unit_rows(np.load(path))
 
 
