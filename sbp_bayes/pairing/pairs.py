@@ -28,6 +28,8 @@ TRAIN, VALIDATION = "train", "validation"
 EMBEDDINGS = "embeddings"
 SAMPLED_SIMILARITIES = 10_000
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairConfig:
@@ -101,12 +103,12 @@ def pair_documents(
     """
     vectors = embedder.embed(corpus)
     is_finite = np.isfinite(vectors).all(axis=1)
-    if not is_finite.all():
-        named = ", ".join(corpus.ids[row] for row in np.flatnonzero(~is_finite)[:3])
-        logging.getLogger(__name__).warning(
-            "%d vectors are not finite and left out: %s", (~is_finite).sum(), named
-        )
-    known = np.flatnonzero(is_finite & np.any(vectors != 0, axis=1))
+    is_zero = ~np.any(vectors != 0, axis=1)
+    for kind, rows in (("not finite", ~is_finite), ("zero", is_zero)):
+        if rows.any():
+            named = ", ".join(corpus.ids[row] for row in np.flatnonzero(rows)[:3])
+            _logger.warning("%d vectors are %s and left out: %s", rows.sum(), kind, named)
+    known = np.flatnonzero(is_finite & ~is_zero)
     if len(known) < 2:
         raise PairingError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
     unit = unit_rows(vectors[known])
@@ -229,8 +231,7 @@ def _build(
 def _truncated(embedder: Embedder, name: str, corpus: Corpus) -> int:
     number = embedder.num_truncated(corpus)
     if number:
-        message = "%s documents: of %d of %d the embedder reads the first part only"
-        logging.getLogger(__name__).warning(message, name, number, len(corpus))
+        _logger.warning("%s documents: %d of %d are read in part, as too long", name, number, len(corpus))
     return number
 
 

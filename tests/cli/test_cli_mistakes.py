@@ -41,7 +41,13 @@ def prepared(texts, tmp_path_factory) -> Path:
         (["pair", "x", "--out", "o", "--alpha", "1.5"], "alpha = 1.5 is out of range"),
         (
             ["pair", "x", "--out", "o", "--embedder", "lsi"],
-            "embedder = 'lsi': expected one of lsa, minilm, self",
+            "embedder = 'lsi': expected one of lsa, minilm, self, qwen3, qwen3:FOLDER_OR_NAME, sentence",
+        ),
+        (["pair", "x", "--out", "o", "--embedder", "sentence:"], "embedder = 'sentence:': expected one of"),
+        (["pair", "x", "--out", "o", "--embedder", "lsa:x"], "embedder = 'lsa:x': expected one of"),
+        (
+            ["pair", "x", "--out", "o", "--set", "max_tokens=9"],
+            "max_tokens = 9 is out of range: expected none, as embedder = 'lsa' has its own",
         ),
         (["pair", "x", "--out", "o", "--set", "aplha=1"], "unknown setting 'aplha' (did you mean 'alpha'?)"),
         (

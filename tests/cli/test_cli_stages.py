@@ -108,6 +108,20 @@ def test_raw_text_is_prepared_on_the_way(tmp_path, texts, sbp):
     assert read_manifest(tmp_path / "own").counts["tokens"] >= 500
 
 
+def test_embeddings_are_kept_where_the_user_says(tmp_path, texts, sbp, monkeypatch):
+    sbp("corpus", texts, "--vocab-size", 300, "--out", tmp_path / "corpus")
+    command = ("pair", tmp_path / "corpus", "--set", "dimension=8", "--alpha")
+    sbp(*command, 0.1, "--out", tmp_path / "one", "--cache", tmp_path / "kept")
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("kept/*/vectors.npy")}
+    assert len(kept) == 2  # of the training and the validation documents
+    monkeypatch.setenv("SBP_CACHE", str(tmp_path / "kept"))
+    sbp(*command, 0.2, "--out", tmp_path / "two")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("kept/*/vectors.npy")} == kept
+    sbp(*command, 0.2, "--seed", 1, "--out", tmp_path / "three")
+    assert len(list(tmp_path.glob("kept/*/vectors.npy"))) == 4
+    assert not list(tmp_path.glob("*/embeddings"))
+
+
 def test_the_default_budget_is_twenty_repetitions(tmp_path, texts, sbp):
     sbp("corpus", texts, "--vocab-size", 400, "--out", tmp_path / "corpus")
     command = ("pretrain", tmp_path / "corpus", "--unique-tokens", 1000, *TRAIN)

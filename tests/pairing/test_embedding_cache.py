@@ -273,4 +273,4 @@ def test_the_stage_counts_and_tells_truncated_documents(embedder, tmp_path, capl
     manifest = build_pairs(config, corpus, tmp_path, model=embedder.model)
     number = embedder.num_truncated(corpus)
     assert manifest.counts["train"]["documents_truncated"] == number > 0
-    assert f"train documents: of {number} of 40 the embedder reads the first part only" in caplog.text
+    assert f"train documents: {number} of 40 are read in part, as too long" in caplog.text

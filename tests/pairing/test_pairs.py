@@ -121,7 +121,7 @@ def test_documents_with_a_vector_that_is_not_finite_are_named_and_left_out(caplo
     assert f"2 vectors are not finite and left out: {corpus.ids[3]}, {corpus.ids[6]}" in caplog.text
 
 
-def test_documents_without_a_vector_are_in_no_pair():
+def test_documents_without_a_vector_are_in_no_pair(caplog):
     corpus = corpus_of_topics(8)
     vectors = np.random.default_rng(0).normal(size=(8, 4)) + 5
     vectors[[2, 5]] = 0
@@ -129,6 +129,7 @@ def test_documents_without_a_vector_are_in_no_pair():
     assert set(pairs.first.tolist()) == set(pairs.second.tolist()) == {0, 1, 3, 4, 6, 7}
     assert pairs.counts["documents_without_vector"] == 2
     assert pairs.counts["documents_with_bad_vector"] == 0
+    assert f"2 vectors are zero and left out: {corpus.ids[2]}, {corpus.ids[5]}" in caplog.text
     vectors[1:] = 0
     with pytest.raises(PairingError, match="1 of 8 documents have a vector"):
         pair_documents(corpus, embedder=Given(vectors), alpha=0.0, k=3)
