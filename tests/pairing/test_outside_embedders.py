@@ -129,6 +129,8 @@ def test_qwen3_cuts_before_the_appended_token(qwen3):
     whole, cut = Qwen3Embedder(str(qwen3)), Qwen3Embedder(str(qwen3), max_tokens=6)
     assert cut.token_ids(TEXTS) == [[*row[:-1][:5], 151643] for row in whole.token_ids(TEXTS)]
     assert cut.num_truncated(CORPUS) == 2  # of 9 and 30 words; the one of 5 just fits
+    for limit, number in ((9, 2), (10, 1)):
+        assert Qwen3Embedder(str(qwen3), max_tokens=limit).num_truncated(CORPUS) == number
     first = [" ".join(text.split()[:5]) for text in TEXTS]
     np.testing.assert_allclose(cut.embed(CORPUS), whole.embed_texts(first), rtol=0, atol=1e-6)
     assert cut.fingerprint != whole.fingerprint == Qwen3Embedder(str(qwen3), max_tokens=64).fingerprint
