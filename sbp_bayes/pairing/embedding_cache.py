@@ -140,7 +140,9 @@ def _intact(folder: Path, num_rows: int) -> dict[int, _Window]:
     intact = {
         start: record
         for start, record in records.items()
-        if vectors is not None and start in rows and _sha256(vectors, rows[start]) == record.sha256
+        if vectors is not None
+        and start in rows
+        and _sha256(folder / VECTORS, vectors, rows[start]) == record.sha256
     }
     num_damaged = len(lines) - 1 - len(intact)
     if num_damaged:
@@ -161,18 +163,21 @@ def _record(line: bytes) -> _Window | None:
         return None
 
 
-def _vectors(path: Path, num_rows: int) -> np.ndarray | None:
+def _vectors(path: Path, num_rows: int) -> np.memmap | None:
     """Return the stored array, or None if it isn't one of so many rows."""
     try:
-        vectors: np.ndarray = np.load(path, mmap_mode="r")
+        vectors: np.memmap = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
     fits = vectors.dtype == np.float32 and vectors.ndim == 2 and len(vectors) == num_rows
     return vectors if fits else None
 
 
-def _sha256(vectors: np.ndarray, window: range) -> str:
-    rows = np.ascontiguousarray(vectors[window.start : window.stop])
+def _sha256(path: Path, vectors: np.memmap, window: range) -> str:
+    """Return the checksum of stored rows, read from the file: mapped pages would count as memory."""
+    width = vectors.shape[1]
+    start = vectors.offset + 4 * width * window.start
+    rows = np.fromfile(path, np.float32, width * len(window), offset=start)
     return hashlib.sha256(rows.data).hexdigest()
 
 
