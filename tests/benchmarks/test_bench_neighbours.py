@@ -1,9 +1,9 @@
 """Speed of nearest neighbours beside others' on the same vectors, 2 threads: `make bench`.
 
-Each group's table has the ratios: build and query together, at a recall@10 of at least 0.95. Each peer's
-effort at query time is the first of a ladder that reaches it, found beforehand and not timed.
-`SBP_BENCH_ROWS` sets the number of rows (200,000). The passages' embeddings are kept in pytest's cache: the
-first run takes minutes more.
+Build and query together, at a recall@10 of at least 0.95. Each peer's effort at query time is the first of
+a ladder that reaches it, found beforehand and not timed.
+`SBP_BENCH_ROWS` sets the number of rows (200,000), `SBP_BENCH_EMBEDDER` what embeds the passages: lsa, or
+minilm, which takes an hour. The passages' embeddings are kept in pytest's cache.
 """
 
 import os
@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from side_by_side import Report, SideBySide
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sbp_bayes.base.errors import SbpError
 from sbp_bayes.corpus.packaged import read_packaged
@@ -23,8 +26,9 @@ from sbp_bayes.pairing.exact import exact_neighbours
 from sbp_bayes.pairing.index import unit_rows
 
 ROWS = int(os.environ.get("SBP_BENCH_ROWS", "200000"))
+EMBEDDER = os.environ.get("SBP_BENCH_EMBEDDER", "lsa")
 EXACT_ROWS = min(ROWS, 50_000)
-WIDTH, K, RECALL, THREADS = 384, 10, 0.95, 2
+WIDTH, K, RECALL, THREADS, ROUNDS = 384, 10, 0.95, 2, 3
 CORPORA = ("wikipedia", "factbook", "cookbook", "docstrings")
 PASSAGE_WORDS = (48, 16)
 """Words of a passage, and from one's start to the next one's."""
@@ -43,7 +47,6 @@ def two_threads() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def group_of_vectors(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> None:
-    """One table for each kind of vectors."""
     benchmark.group = f"{benchmark.group}: {request.node.callspec.params['vectors']}"
 
 
@@ -55,16 +58,25 @@ def gaussian_clusters(num_clusters: int) -> np.ndarray:
 
 
 def passages(folder: Path) -> np.ndarray:
-    path = folder / f"{ROWS}.npy"
+    path = folder / f"{EMBEDDER}-{ROWS}.npy"
     if not path.exists():
         try:
             texts = [text for name in CORPORA for d in read_packaged(name) for text in passages_of(d.text)]
-            embedder = MiniLmEmbedder()
+            chosen = np.random.default_rng(0).permutation(len(texts))[:ROWS]
+            embed = MiniLmEmbedder().embed_texts if EMBEDDER == "minilm" else latent_semantic_analysis
+            np.save(path, embed([texts[row] for row in chosen]))
         except SbpError as error:
             pytest.skip(str(error))
-        chosen = np.random.default_rng(0).permutation(len(texts))[:ROWS]
-        np.save(path, embedder.embed_texts([texts[row] for row in chosen]))
     return unit_rows(np.load(path))
+
+
+def latent_semantic_analysis(texts: list[str]) -> np.ndarray:
+    """As `LsaEmbedder`, whose singular vectors are exact and take longer, fitted on a tenth of the texts."""
+    words = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.5, dtype=np.float32).fit(texts)
+    svd = TruncatedSVD(WIDTH, n_iter=2, random_state=0).fit(words.transform(texts[: len(texts) // 10]))
+    vectors = svd.transform(words.transform(texts)).astype(np.float32)
+    vectors[~vectors.any(axis=1)] = 1  # of words that no other passage has
+    return vectors
 
 
 def passages_of(text: str) -> Iterator[str]:
@@ -154,51 +166,72 @@ PEERS: dict[str, tuple[Callable[[np.ndarray, str], Query], str]] = {
 }
 
 
-@pytest.mark.benchmark(group=f"k-NN graph of {ROWS:,} × {WIDTH}, k = {K}, recall ≥ {RECALL}")
-class TestGraph:
-    def test_graph_here(self, benchmark: BenchmarkFixture, vectors: np.ndarray, truth: Any) -> None:
-        (ids, _), report = benchmark.pedantic(
-            find_neighbours,
-            args=(vectors, K, "inverted"),
-            kwargs={"min_recall": RECALL},
-            rounds=3,
-            warmup_rounds=1,
-        )
-        share = report.bytes_per_vector / vectors[0].nbytes
-        found = recall(ids[truth[0]], *truth)
-        benchmark.extra_info.update(recall=found, effort=report.effort, share_of_float32_bytes=share)
-        assert found >= RECALL
-        assert share <= 0.3
+EFFORTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
-    @pytest.mark.parametrize("peer", PEERS)
-    def test_graph_peer(
-        self, benchmark: BenchmarkFixture, vectors: np.ndarray, truth: Any, peer: str
-    ) -> None:
-        build, kind = PEERS[peer]
-        query = build(vectors, kind)
-        reached = {}
-        for effort in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64):
-            reached[effort] = recall(query(truth[0], effort), *truth)
-            if reached[effort] >= RECALL:
-                break
-        else:
-            pytest.skip(f"{peer} reaches a recall of {max(reached.values()):.3f}")
-        everything = np.arange(len(vectors))
-        ids = benchmark.pedantic(lambda: build(vectors, kind)(everything, effort), rounds=1)
-        benchmark.extra_info.update(recall=recall(ids[truth[0]], *truth), effort=effort)
+
+def tuned(peer: str, vectors: np.ndarray, truth: tuple[np.ndarray, np.ndarray]) -> Callable[[], float] | None:
+    """Return a road of `peer`'s, build and query together, at the least effort that reaches the recall."""
+    build, kind = PEERS[peer]
+    query = build(vectors, kind)
+    reached = ((effort, recall(query(truth[0], effort), *truth)) for effort in EFFORTS)
+    effort = next((effort for effort, share in reached if share >= RECALL), None)
+    everything = np.arange(len(vectors))
+
+    def road() -> float:
+        build(vectors, kind)(everything, effort)
+        return float(len(vectors))
+
+    return None if effort is None else road
+
+
+@pytest.mark.benchmark(group=f"k-NN graph of {ROWS:,} × {WIDTH}, k = {K}, recall ≥ {RECALL}")
+def test_graph(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], vectors: np.ndarray, truth: Any
+) -> None:
+    """Every peer once, then the fastest in turn with ours."""
+    report, found = Report(benchmark, capsys), []
+
+    def here() -> float:
+        found[:] = [find_neighbours(vectors, K, "inverted", min_recall=RECALL)]
+        return float(len(vectors))
+
+    here()
+    (ids, _), search = found[0]
+    share, reached = search.bytes_per_vector / vectors[0].nbytes, recall(ids[truth[0]], *truth)
+    report.say(f"  sbp_bayes: recall {reached:.3f}, {search.effort} lists, {share:.3f} of float32's bytes")
+    roads = {peer: road for peer in PEERS if (road := tuned(peer, vectors, truth)) is not None}
+    screened = SideBySide(roads)
+    screened.round()
+    for peer in PEERS:
+        speed = f"{screened.speeds[peer][0]:,.0f} rows/s" if peer in roads else f"recall below {RECALL}"
+        report.say(f"  {peer}: {speed}")
+    fastest = max(roads, key=lambda peer: screened.speeds[peer][0])
+    timed = SideBySide({"sbp_bayes": here, fastest: roads[fastest]})
+    timed.run(benchmark, ROUNDS)
+    report.speeds(timed, "rows/s")
+    report.bar(f"times {fastest}", timed.ratio("sbp_bayes", fastest), 1.5)
+    assert reached >= RECALL
+    assert share <= 0.3
 
 
 @pytest.mark.benchmark(group=f"exact neighbours of {EXACT_ROWS:,} × {WIDTH}, k = {K}")
-class TestExact:
-    def test_exact_here(self, benchmark: BenchmarkFixture, vectors: np.ndarray) -> None:
-        some = vectors[:EXACT_ROWS]
-        benchmark.pedantic(find_neighbours, args=(some, K, "exact"), rounds=2, warmup_rounds=1)
+def test_exact(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], vectors: np.ndarray) -> None:
+    faiss = pytest.importorskip("faiss")
+    faiss.omp_set_num_threads(THREADS)
+    report, some, results = Report(benchmark, capsys), vectors[:EXACT_ROWS], {}
+    index = faiss.IndexFlatIP(WIDTH)
+    index.add(some)
 
-    def test_exact_faiss(self, benchmark: BenchmarkFixture, vectors: np.ndarray) -> None:
-        faiss = pytest.importorskip("faiss")
-        faiss.omp_set_num_threads(THREADS)
-        some = vectors[:EXACT_ROWS]
-        index = faiss.IndexFlatIP(WIDTH)
-        index.add(some)
-        similarities, _ = benchmark.pedantic(index.search, args=(some, K + 1), rounds=2)
-        np.testing.assert_allclose(find_neighbours(some, K, "exact")[0][1], similarities[:, 1:], atol=1e-5)
+    def here() -> float:
+        results["here"] = find_neighbours(some, K, "exact")[0][1]
+        return float(len(some))
+
+    def there() -> float:
+        results["there"] = index.search(some, K + 1)[0][:, 1:]
+        return float(len(some))
+
+    roads = SideBySide({"sbp_bayes": here, "faiss IndexFlatIP": there})
+    roads.run(benchmark, ROUNDS)
+    np.testing.assert_allclose(results["here"], results["there"], atol=1e-5)
+    report.speeds(roads, "rows/s")
+    report.bar("times faiss IndexFlatIP", roads.ratio("sbp_bayes", "faiss IndexFlatIP"), 1.0)
