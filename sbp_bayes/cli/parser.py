@@ -123,6 +123,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     )
     _add_document_limit(parser, "the model's context length")
     parser.add_argument("--epochs", type=float, metavar="X", help="most times each pair is seen (default 2)")
+    _add_checkpoints(parser)
 
 
 def _add_synthesize(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +153,13 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--synthetic-share", type=float, metavar="X", help="of the budget (default 0.375 with --synthetic)"
     )
+    parser.add_argument(
+        "--repeat-synthetic",
+        action="store_true",
+        default=None,
+        help="read synthetic text again where the budget asks for more than there is (default: an error)",
+    )
+    _add_checkpoints(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +200,13 @@ def _add_model(parser: argparse.ArgumentParser, *, help: str, required: bool = T
 def _add_vocab_size(parser: argparse.ArgumentParser) -> None:
     help = "ids of the tokenizer trained on the text (default %(default)s; a prepared corpus has its own)"
     parser.add_argument("--vocab-size", type=int, default=2048, metavar="N", help=help)
+
+
+def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
+    help = "between the checkpoints an interrupted training goes on from; changes no result (default 60)"
+    parser.add_argument("--checkpoint-seconds", type=float, metavar="X", help=help)
+    help = "the newest N are kept until the training ends, besides its best weights (default 2)"
+    parser.add_argument("--kept-checkpoints", type=int, metavar="N", help=help)
 
 
 def _add_document_limit(parser: argparse.ArgumentParser, default: str) -> None:

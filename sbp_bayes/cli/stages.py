@@ -87,6 +87,7 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
         prepared.split("validation"),
         PairSet.load(pairs / "validation"),
         Path(arguments.out),
+        **_checkpoints(arguments),
     )
     if torchrun_rank() == 0:
         prepared.tokenizer.save(manifest.directory / inputs.TOKENIZER)
@@ -120,7 +121,7 @@ def run_pretrain(arguments: argparse.Namespace) -> Manifest:
     synthetic = None
     if arguments.synthetic is not None:
         synthetic = inputs.synthetic_corpus(arguments.synthetic, tokenizer)
-    names = ("budget_tokens", "rows_per_batch", "synthetic_share", "seed")
+    names = ("budget_tokens", "rows_per_batch", "synthetic_share", "repeat_synthetic", "seed")
     config = configure(
         PretrainConfig,
         {name: getattr(arguments, name) for name in names},
@@ -130,8 +131,10 @@ def run_pretrain(arguments: argparse.Namespace) -> Manifest:
         budget_tokens=REPETITIONS * real.num_tokens,
         synthetic_share=SYNTHETIC_SHARE if synthetic is not None else 0.0,
     )
-    validation = prepared.split("validation")
-    return pretrain(config, real, synthetic, validation, Path(arguments.out), tokenizer=tokenizer)
+    validation, checkpoints = prepared.split("validation"), _checkpoints(arguments)
+    return pretrain(
+        config, real, synthetic, validation, Path(arguments.out), tokenizer=tokenizer, **checkpoints
+    )
 
 
 def run_evaluate(arguments: argparse.Namespace) -> Manifest:
@@ -156,6 +159,12 @@ def summary(manifest: Manifest) -> str:
     cost = f", {manifest.flops:.3g} FLOPs" if manifest.flops else ""
     head = f"{manifest.stage}: {manifest.seconds:.1f} s{cost}, in {manifest.directory}"
     return "\n".join([head, *table(_leaves(manifest.counts))])
+
+
+def _checkpoints(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what was said of checkpoints; no part of a configuration, since no result depends on it."""
+    given = {name: getattr(arguments, name) for name in ("checkpoint_seconds", "kept_checkpoints")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _leaves(counts: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

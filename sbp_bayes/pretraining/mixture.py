@@ -1,4 +1,4 @@
-"""Which row of which corpus each step reads: real text repeated, synthetic text never."""
+"""Which row of which corpus each step reads: real text repeated, synthetic text only if allowed."""
 
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,16 @@ class Mixture:
 
     Args:
         real: repeated as often as the budget asks.
-        synthetic: read once at most; may be None at a share of 0.
+        synthetic: read once at most unless `repeat_synthetic`; may be None at a share of 0.
         synthetic_share: share of the budget's rows that are synthetic, 0 to 1 (75/200 in the paper's
             3B run of 200B tokens).
         num_steps: steps of the run.
         rows_per_batch: rows a step.
+        repeat_synthetic: whether synthetic text may be read again, as real text is: each time in another
+            order, as often as the share asks.
 
     Raises:
-        CorpusError: the synthetic corpus holds fewer rows than the share asks for.
+        CorpusError: the synthetic corpus holds fewer rows than the share asks for and may not be repeated.
         ConfigError: a value out of its range, a share above 0 without a synthetic corpus, or streams
             of two context lengths.
     """
@@ -47,6 +49,7 @@ class Mixture:
         synthetic_share: float,
         num_steps: int,
         rows_per_batch: int,
+        repeat_synthetic: bool = False,
     ) -> None:
         require(0 <= synthetic_share <= 1, "synthetic_share", synthetic_share, "0 to 1")
         require(num_steps >= 0, "num_steps", num_steps, "0 or more")
@@ -59,7 +62,9 @@ class Mixture:
         self.rows_per_batch = rows_per_batch
         self.context_length = real.context_length
         self.num_synthetic_rows = synthetic_rows(synthetic_share, num_steps, rows_per_batch)
-        self._refuse_repetition()
+        self._refuse_other_lengths()
+        if not repeat_synthetic:
+            self._refuse_repetition()
 
     @property
     def fingerprint(self) -> str:
@@ -94,17 +99,17 @@ class Mixture:
         synthetic = (2 * step * self.num_synthetic_rows + self.num_steps) // (2 * max(1, self.num_steps))
         return step * self.rows_per_batch - synthetic, synthetic
 
-    def _refuse_repetition(self) -> None:
-        if self.synthetic is None:
-            return
-        if self.synthetic.context_length != self.context_length:
+    def _refuse_other_lengths(self) -> None:
+        if self.synthetic is not None and self.synthetic.context_length != self.context_length:
             raise ConfigError(
                 f"context_length = {self.synthetic.context_length} of the synthetic stream "
                 f"differs from the real stream's {self.context_length}"
             )
-        if self.num_synthetic_rows > self.synthetic.rows_per_epoch:
+
+    def _refuse_repetition(self) -> None:
+        if self.synthetic is not None and self.num_synthetic_rows > self.synthetic.rows_per_epoch:
             needed = self.num_synthetic_rows * self.context_length
             raise CorpusError(
                 f"the synthetic corpus holds {self.synthetic.num_tokens:,} tokens, but the mixture needs "
-                f"{needed:,} and repeats none: generate more, or lower synthetic_share"
+                f"{needed:,} and repeats none: generate more, lower synthetic_share, or set repeat_synthetic"
             )

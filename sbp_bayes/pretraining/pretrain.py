@@ -34,6 +34,7 @@ class PretrainConfig:
         budget_tokens: positions trained on, repetitions included; rounded down to whole steps.
         rows_per_batch: rows a step.
         synthetic_share: share of the budget that is synthetic; 0 is the baseline (and the oracle).
+        repeat_synthetic: whether synthetic text may be read more than once; the paper reads it once.
         num_validations: validations after the one before the first step.
         matmul_dtype: number format of matrix products in training; see `lm.precision`.
         seed: draws the weights and the order of the documents.
@@ -45,6 +46,7 @@ class PretrainConfig:
     budget_tokens: int
     rows_per_batch: int
     synthetic_share: float = 0.0
+    repeat_synthetic: bool = False
     num_validations: int = 20
     matmul_dtype: MatmulDtype = "auto"
     seed: int = 0
@@ -73,7 +75,7 @@ def pretrain(
     Args:
         config: the settings.
         real: unique documents, repeated as the budget asks.
-        synthetic: documents read once at most; ignored at a share of 0.
+        synthetic: documents read once at most unless `repeat_synthetic`; ignored at a share of 0.
         validation: held-out documents, scored whole at each validation.
         directory: receives best/ and last/ (weights), metrics.jsonl, tokenizer.json and the manifest.
         tokenizer: the one that made the corpora's tokens.
@@ -86,7 +88,7 @@ def pretrain(
         loss in nats per token; its FLOPs are the training's alone, 6·N·T, without validation.
 
     Raises:
-        CorpusError: too few synthetic tokens for the share, or an empty corpus.
+        CorpusError: too few synthetic tokens for the share where none may be repeated, or an empty corpus.
         ConfigError: a vocabulary that is not the tokenizer's or does not hold a corpus's tokens, or a budget
             below one step.
         TrainingError: a loss that is not finite, or too little memory; see `train`.
@@ -140,6 +142,7 @@ def build_mixture(config: PretrainConfig, real: Corpus, synthetic: Corpus | None
         synthetic_share=config.synthetic_share,
         num_steps=steps_of_budget(config.budget_tokens, config.rows_per_batch, length),
         rows_per_batch=config.rows_per_batch,
+        repeat_synthetic=config.repeat_synthetic,
     )
 
 

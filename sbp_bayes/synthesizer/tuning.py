@@ -5,6 +5,7 @@ Paper: arXiv 2509.15248, step 2 of SBP: loss on d2 alone, from the pretrained ch
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,9 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     validation_corpus: Corpus,
     validation_pairs: Pairs,
     directory: Path | Workspace,
+    *,
+    checkpoint_seconds: float = 60.0,
+    kept_checkpoints: int = 2,
 ) -> Manifest:
     """Tune the model of `model_directory` on pairs, as a stage that resumes where it was stopped.
 
@@ -85,6 +89,8 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         validation_corpus: the documents that `validation_pairs` index.
         validation_pairs: decide on the best weights and on stopping early.
         directory: the stage's folder, or a workspace.
+        checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
+        kept_checkpoints: the newest ones that are kept while the tuning goes on.
 
     Raises:
         CorpusError: pairs of another corpus, no pairs, or tokens that the model doesn't know.
@@ -108,13 +114,21 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         pairs_fingerprint=pairs.fingerprint,
     )
     held_out = _validation(config, validation_corpus, validation_pairs)
-    return run_stage(
-        plan, directory, lambda folder: _tune(config, model, source, held_out, folder), collective=True
-    )
+
+    def work(folder: StageFolder) -> Outcome:
+        checkpoints = {"checkpoint_seconds": checkpoint_seconds, "kept_checkpoints": kept_checkpoints}
+        return _tune(config, model, source, held_out, folder, **checkpoints)
+
+    return run_stage(plan, directory, work, collective=True)
 
 
 def _tune(
-    config: TuneConfig, model: Transformer, source: PairRows, held_out: PackedPairs, folder: StageFolder
+    config: TuneConfig,
+    model: Transformer,
+    source: PairRows,
+    held_out: PackedPairs,
+    folder: StageFolder,
+    **checkpoints: Any,
 ) -> Outcome:
     def validate(tuned: Transformer) -> LossTotals:
         return pair_loss(tuned, held_out, config.rows_per_batch)
@@ -132,6 +146,7 @@ def _tune(
         num_validations=config.num_validations,
         patience=config.patience,
         flops_per_token=model.config.flops_per_token,
+        **checkpoints,
         description="tuning the synthesizer",
         tick=folder.tick,
     )

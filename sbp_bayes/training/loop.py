@@ -138,6 +138,7 @@ def train(
         Stopped: SIGTERM came.
     """
     require(num_validations >= 0, "num_validations", num_validations, "0 or more")
+    require(checkpoint_seconds >= 0, "checkpoint_seconds", checkpoint_seconds, "0 or more")
     require(kept_checkpoints > 0, "kept_checkpoints", kept_checkpoints, "a positive number")
     require(patience is None or patience > 0, "patience", patience, "a positive number or none")
     training = _Training(

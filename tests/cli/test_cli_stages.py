@@ -13,12 +13,20 @@ from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import load_model
 from sbp_bayes.synthesizer import TuneConfig
-from sbp_bayes.training import OptimiserConfig
+from sbp_bayes.training import OptimiserConfig, loop
 
 TRAIN = ("--preset", "smoke", "--rows-per-batch", 8, "--set", "num_validations=2")
 
 
-def test_the_example_in_the_help(tmp_path, texts, sbp):
+@pytest.fixture
+def saved(monkeypatch) -> list[int]:
+    """How many checkpoints were to be kept, each time that one was written."""
+    save, numbers = loop.save_checkpoint, []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *a, **k: numbers.append(k["kept"]) or save(*a, **k))
+    return numbers
+
+
+def test_the_example_in_the_help(tmp_path, texts, sbp, saved):
     w, unique = tmp_path, ("--unique-tokens", 12_000)
     sbp("corpus", texts, "--vocab-size", 400, "--out", w / "corpus", "--set", "validation_share=0.1")
     sbp("pretrain", w / "corpus", *unique, *TRAIN, "--budget-tokens", 20_000, "--out", w / "base")
@@ -33,7 +41,10 @@ def test_the_example_in_the_help(tmp_path, texts, sbp):
         "--set",
         "optimiser.weight_decay=0",
     )
-    sbp("tune", w / "corpus", *unique, *tune, "--max-document-tokens", 48, "--out", w / "tuned")
+    saved.clear()
+    checkpoints = ("--checkpoint-seconds", 0, "--kept-checkpoints", 3)
+    sbp("tune", w / "corpus", *unique, *tune, *checkpoints, "--max-document-tokens", 48, "--out", w / "tuned")
+    assert saved == [3] * read_manifest(w / "tuned").counts["steps"]
     sbp("evaluate", texts, "--model", w / "tuned", "--out", w / "tuned_scores")
     synthesize = ("synthesize", w / "corpus", *unique, "--model", w / "tuned", "--tokens", 3000)
     sbp(*synthesize, "--out", w / "synthetic", "--set", "shard_size=64")
@@ -120,6 +131,27 @@ def test_embeddings_are_kept_where_the_user_says(tmp_path, texts, sbp, monkeypat
     sbp(*command, 0.2, "--seed", 1, "--out", tmp_path / "three")
     assert len(list(tmp_path.glob("kept/*/vectors.npy"))) == 4
     assert not list(tmp_path.glob("*/embeddings"))
+
+
+def test_synthetic_text_is_repeated_on_demand_alone(tmp_path, texts, sbp, mistake, saved):
+    sbp("corpus", texts, "--vocab-size", 300, "--out", tmp_path / "corpus")
+    command = ("pretrain", tmp_path / "corpus", *TRAIN, "--budget-tokens", 4096)
+    sbp(*command, "--out", tmp_path / "model")
+    assert saved == [2]
+    synthetic = tmp_path / "synthetic"
+    sbp("synthesize", tmp_path / "corpus", "--model", tmp_path / "model", "--tokens", 500, "--out", synthetic)
+    joint = (*command, "--synthetic", synthetic, "--synthetic-share", 0.5, "--out", tmp_path / "joint")
+    assert mistake(*joint).endswith("or set repeat_synthetic")
+    printed = sbp(*joint, "--repeat-synthetic", "--checkpoint-seconds", 0, "--kept-checkpoints", 5)
+    assert saved[1:] == [5] * 8
+    held, counts = Corpus.load(synthetic / "corpus").num_tokens, read_manifest(tmp_path / "joint").counts
+    assert counts["tokens_by_source"] == {"real": 2048, "synthetic": 2048}
+    assert counts["epochs_by_source"]["synthetic"] == 2048 / held > 1
+    assert f"{2048 / held:.4g}" in printed
+    # Another setting of checkpoints is the same plan; repetition is part of it.
+    assert sbp(*joint, "--set", "repeat_synthetic=true") == printed
+    line = mistake(*joint[:-1], tmp_path / "other", "--repeat-synthetic", "--kept-checkpoints", 0)
+    assert line == "kept_checkpoints = 0 is out of range: expected a positive number"
 
 
 def test_the_default_budget_is_twenty_repetitions(tmp_path, texts, sbp):

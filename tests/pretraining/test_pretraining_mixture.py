@@ -1,4 +1,4 @@
-"""The mixture: exact shares in every prefix, no synthetic row twice, a share of 0 is the baseline."""
+"""The mixture: exact shares in every prefix, no synthetic row twice unasked, a share of 0 is the baseline."""
 
 import dataclasses
 
@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError, CorpusError
+from sbp_bayes.base.records import EOS
+from sbp_bayes.corpus import Corpus, Document, EpochStream
 from sbp_bayes.pretraining import Mixture, steps_of_budget
 
 SYNTHETIC = 1_000_000
@@ -38,9 +40,10 @@ class CountingStream:
         return inputs, inputs + 1, np.zeros_like(inputs)
 
 
-def mixture_of(share: float, num_steps: int, rows: int, **synthetic: int) -> Mixture:
+def mixture_of(share: float, num_steps: int, rows: int, repeats: bool = False, **synthetic: int) -> Mixture:
     stream = CountingStream(**({"num_tokens": 4 * num_steps * rows + 4, "first": SYNTHETIC} | synthetic))
-    return Mixture(CountingStream(), stream, synthetic_share=share, num_steps=num_steps, rows_per_batch=rows)
+    sizes = {"synthetic_share": share, "num_steps": num_steps, "rows_per_batch": rows}
+    return Mixture(CountingStream(), stream, **sizes, repeat_synthetic=repeats)
 
 
 @given(share=st.floats(0, 1), num_steps=st.integers(1, 60), rows=st.integers(1, 12))
@@ -89,10 +92,46 @@ def test_fingerprint_follows_all_that_changes_the_batches() -> None:
     assert mixture_of(0.5, 8, 4).fingerprint == first.fingerprint
 
 
-def test_synthetic_text_is_never_repeated() -> None:
+def test_synthetic_text_is_not_repeated_unasked() -> None:
     assert mixture_of(0.5, 10, 4, num_tokens=80).num_synthetic_rows == 20
-    with pytest.raises(CorpusError, match="holds 79 tokens, but the mixture needs 80 and repeats none"):
+    message = (
+        "holds 79 tokens, but the mixture needs 80 and repeats none: "
+        "generate more, lower synthetic_share, or set repeat_synthetic$"
+    )
+    with pytest.raises(CorpusError, match=message):
         mixture_of(0.5, 10, 4, num_tokens=79)
+
+
+def test_permission_to_repeat_changes_nothing_where_there_is_enough() -> None:
+    allowed, refused = (mixture_of(0.5, 10, 4, repeats, num_tokens=80) for repeats in (True, False))
+    assert allowed.fingerprint == refused.fingerprint
+    for step in range(10):
+        assert torch.equal(allowed.batch(step).inputs, refused.batch(step).inputs)
+    assert allowed.epochs_by_source(10)["synthetic"] == 1.0
+
+
+@given(num_documents=st.integers(1, 7), share=st.floats(0.1, 1), seed=st.integers(0, 3))
+def test_repeated_synthetic_text_is_counted_to_the_token(num_documents, share, seed) -> None:
+    """Every epoch has each document once, in an order of its own, and epochs are positions over tokens."""
+    documents = [Document(id=str(i), text="text", source="test") for i in range(num_documents)]
+    tokens = [np.full(1 + i % 3, SYNTHETIC + i) for i in range(num_documents)]
+    corpus = Corpus.from_tokens(documents, tokens, vocab_size=2 * SYNTHETIC)
+    synthetic = EpochStream(corpus, seed, 4)
+    sizes = {"synthetic_share": share, "num_steps": 25, "rows_per_batch": 6}
+    mixture = Mixture(CountingStream(), synthetic, **sizes, repeat_synthetic=True)
+    read: list[int] = []
+    for step in range(25):
+        inputs = mixture.batch(step).inputs
+        read += inputs[(inputs >= SYNTHETIC).any(dim=1)].flatten().tolist()
+        assert mixture.tokens_by_source(step + 1) == {
+            "real": 24 * (step + 1) - len(read),
+            "synthetic": len(read),
+        }
+        assert mixture.epochs_by_source(step + 1)["synthetic"] == len(read) / corpus.num_tokens
+    assert len(read) == 4 * round(share * 150) >= 2 * corpus.num_tokens
+    for start in range(0, len(read) - corpus.num_tokens + 1, corpus.num_tokens):
+        epoch = read[start : start + corpus.num_tokens]
+        assert sorted(token for token in epoch if token != EOS) == sorted(np.concatenate(tokens))
 
 
 def test_no_steps_have_no_rows() -> None:

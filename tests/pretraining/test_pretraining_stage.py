@@ -115,6 +115,19 @@ def test_too_little_synthetic_text_is_said(tmp_path) -> None:
         pretrain_tiny(tmp_path, synthetic=corpus_of("synthetic", 5), synthetic_share=1.0)
 
 
+def test_too_little_synthetic_text_is_repeated_if_that_is_set(tmp_path) -> None:
+    synthetic = corpus_of("synthetic", 5)
+    settings = {"synthetic": synthetic, "synthetic_share": 1.0, "repeat_synthetic": True}
+    counts = pretrain_tiny(tmp_path, **settings).counts
+    assert counts["tokens_by_source"] == {"real": 0, "synthetic": 1536}
+    assert counts["epochs_by_source"] == {"real": 0.0, "synthetic": 1536 / synthetic.num_tokens}
+    steps = [r for r in read_json_lines(tmp_path / "metrics.jsonl") if "epochs_by_source" in r]
+    assert [record["epochs_by_source"]["synthetic"] for record in steps] == [
+        128 * step / synthetic.num_tokens for step in range(1, 13)
+    ]
+    assert steps[-1]["epochs_by_source"]["synthetic"] > 3
+
+
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.375, 1.0])
 def test_the_tokens_needed_are_just_enough(share) -> None:
     config, real, synthetic = (

@@ -210,7 +210,10 @@ def test_the_global_generator_is_not_touched(tmp_path) -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(("key", "value"), [("num_validations", -1), ("patience", 0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_validations", -1), ("patience", 0), ("kept_checkpoints", 0), ("checkpoint_seconds", -1.0)],
+)
 def test_bad_settings_are_named(tmp_path, key, value) -> None:
     with pytest.raises(ConfigError, match=f"{key} = {value} is out of range"):
         train_tiny(tmp_path, **{key: value})
