@@ -1,13 +1,16 @@
 """One batch's gradient: where it is computed, by how many, in how many pieces, and compiled or not."""
 
 import dataclasses
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import Batch
 from sbp_bayes.training.parallel import Parallel, Replicas, find_device, join_processes, layers_of
 
@@ -25,7 +28,7 @@ class EngineConfig:
         accumulation_steps: pieces into which a process's rows of a batch are cut, one after the other, so
             that only a piece's activations are held at once; the gradient is the whole batch's.
         compile: whether torch.compile compiles the layers (those in a `ModuleList`) at the first step;
-            needs a C++ compiler, or Triton on a GPU.
+            needs a C++ compiler and Python's headers, or Triton on a GPU.
         parallel: "ddp", or "fsdp", which shards a model that is too large for one device.
     """
 
@@ -98,7 +101,7 @@ class Engine:
             this process's part of the mean loss in nats; the parts add up to it.
 
         Raises:
-            ConfigError: fewer rows than pieces.
+            ConfigError: fewer rows than pieces, or layers that were to be compiled and can't be here.
         """
         size, steps, num_rows = self.processes.size, self.config.accumulation_steps, len(batch.inputs)
         pieces, first = size * steps, self.processes.rank * steps
@@ -107,9 +110,36 @@ class Engine:
         mean_nats = torch.zeros((), device=self.device)
         for number in range(first, first + steps):
             piece = batch.rows(number * num_rows // pieces, (number + 1) * num_rows // pieces)
-            with self.replicas.last_backward(number == first + steps - 1):
+            with self.replicas.last_backward(number == first + steps - 1), self._naming_compiler():
                 loss, nats = self.replicas.forward(piece.to(self.device))
                 # DDP and FSDP2 average over processes, and the loss is to be a sum.
                 (loss / num_targets * size).backward()
             mean_nats = mean_nats + nats / num_targets
         return mean_nats.item()
+
+    def outside(self, work: Callable[[], T]) -> T:
+        """Return `work()`, which reads the model by other ways than `backward`; all processes call this.
+
+        Raises:
+            ConfigError: layers that were to be compiled and can't be here.
+        """
+        with self._naming_compiler():
+            return self.replicas.outside(work)
+
+    @contextmanager
+    def _naming_compiler(self) -> Iterator[None]:
+        """Turn a compiler that is missing or fails into an error that names the setting."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not self.config.compile or not _is_of_compiler(error):
+                raise
+            reason = textwrap.shorten(str(error).partition("\n\nSet TORCHDYNAMO_VERBOSE")[0], 500)
+            raise ConfigError(f"engine.compile = True cannot run on {self.device}: {reason}") from error
+
+
+def _is_of_compiler(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._inductor.exc import TritonMissing
+
+    return isinstance(error, BackendCompilerFailed | TritonMissing)

@@ -133,7 +133,8 @@ def train(
             is exhausted; names the step and what it read. The last checkpoint stays.
         CheckpointError: checkpoints that are damaged or belong to another training, or to another
             number of processes.
-        ConfigError: a device that is not there, or more pieces than a batch has rows.
+        ConfigError: a device that is not there, a compiler that was asked for and is not there, or more
+            pieces than a batch has rows.
         StoreError: the disk is full, or the folder cannot be written.
         Stopped: SIGTERM came.
     """
@@ -290,7 +291,7 @@ class _Training(Generic[M]):
         started, state = time.perf_counter(), self.state
         self.model.eval()
         with torch.no_grad():
-            totals = self.engine.replicas.outside(functools.partial(self.validate, self.model))
+            totals = self.engine.outside(functools.partial(self.validate, self.model))
         loss = self.processes.leaders(totals.nats_per_token)
         self.model.train()
         if not math.isfinite(loss):
