@@ -14,7 +14,7 @@ from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
-from sbp_bayes.lm import LMConfig, MatmulDtype, Transformer, matmul_dtype, save_model
+from sbp_bayes.lm import Backend, LMConfig, MatmulDtype, Transformer, matmul_dtype, save_model
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
@@ -37,6 +37,7 @@ class PretrainConfig:
         repeat_synthetic: whether synthetic text may be read more than once; the paper reads it once.
         num_validations: validations after the one before the first step.
         matmul_dtype: number format of matrix products in training; see `lm.precision`.
+        attention: who computes attention; see `lm.attention`.
         seed: draws the weights and the order of the documents.
     """
 
@@ -49,6 +50,7 @@ class PretrainConfig:
     repeat_synthetic: bool = False
     num_validations: int = 20
     matmul_dtype: MatmulDtype = "auto"
+    attention: Backend = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -89,8 +91,8 @@ def pretrain(
 
     Raises:
         CorpusError: too few synthetic tokens for the share where none may be repeated, or an empty corpus.
-        ConfigError: a vocabulary that is not the tokenizer's or does not hold a corpus's tokens, or a budget
-            below one step.
+        ConfigError: a vocabulary that is not the tokenizer's or does not hold a corpus's tokens, a budget
+            below one step, or a device, compiler or attention that cannot run here.
         TrainingError: a loss that is not finite, or too little memory; see `train`.
         CheckpointError, StoreError: damaged state, or another plan's, in `directory`.
     """
@@ -176,10 +178,9 @@ def _pretrain(
     label: str,
     **checkpoints: Any,
 ) -> Outcome:
+    model = Transformer(config.model, seed=derive_seed(config.seed, "model")).set_attention(config.attention)
     result = train(
-        Transformer(config.model, seed=derive_seed(config.seed, "model")).set_matmul_dtype(
-            matmul_dtype(config.matmul_dtype, config.engine.device)
-        ),
+        model.set_matmul_dtype(matmul_dtype(config.matmul_dtype, config.engine.device)),
         mixture,
         optimiser=config.optimiser,
         engine=config.engine,

@@ -16,6 +16,7 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import (
+    Backend,
     MatmulDtype,
     Transformer,
     load_model,
@@ -42,6 +43,7 @@ class TuneConfig:
         patience: stop after so many validations in a row without a new lowest loss; None: never.
         max_validation_pairs: validation pairs used, chosen at random where there are more.
         matmul_dtype: number format of matrix products in training; see `lm.precision`.
+        attention: who computes attention; see `lm.attention`.
         seed: of the order of pairs and the choice of validation pairs.
     """
 
@@ -54,6 +56,7 @@ class TuneConfig:
     patience: int | None = 3
     max_validation_pairs: int = 512
     matmul_dtype: MatmulDtype = "auto"
+    attention: Backend = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -133,8 +136,9 @@ def _tune(
     def validate(tuned: Transformer) -> LossTotals:
         return pair_loss(tuned, held_out, config.rows_per_batch)
 
+    longer = with_context_length(model, row_length_of(config.max_document_tokens))
     result = train(
-        with_context_length(model, row_length_of(config.max_document_tokens)).set_matmul_dtype(
+        longer.set_attention(config.attention).set_matmul_dtype(
             matmul_dtype(config.matmul_dtype, config.engine.device)
         ),
         source,

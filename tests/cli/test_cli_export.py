@@ -5,6 +5,7 @@ import torch
 from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus, Tokenizer, train_tokenizer
 from sbp_bayes.lm import PRESETS, Transformer, load_hf, load_model, save_model
+from sbp_bayes.pairing import PairSet
 
 MODEL = PRESETS["smoke"]
 
@@ -40,6 +41,12 @@ def test_an_export_serves_wherever_a_model_does(tmp_path, texts, sbp, mistake):
         sbp("tune", w / "corpus", *tune, "--model", w / model, "--out", w / f"tuned_{model}")
         sample = ("--tokens", 300, "--workers", 1, "--set", "shard_size=16")
         sbp("synthesize", texts, "--model", w / model, *sample, "--out", w / f"synthetic_{model}")
+        own = ("--embedder", "self", "--model", w / model, "--set", "alpha=0.0", "-k", 4)
+        sbp("pair", w / "corpus", *own, "--out", w / f"pairs_{model}")
+    pairs = [PairSet.load(w / f"pairs_{model}" / "train") for model in ("ours", "theirs")]
+    assert len(pairs[0].first) > 0
+    for name in ("first", "second", "similarity"):
+        assert (getattr(pairs[0], name) == getattr(pairs[1], name)).all()
     scores = [read_json(w / f"scores_{model}" / "manifest.json")["counts"] for model in ("ours", "theirs")]
     assert scores[0] == scores[1]
     tuned = [load_model(w / f"tuned_{model}" / "best") for model in ("ours", "theirs")]

@@ -131,6 +131,24 @@ def test_too_little_text_and_no_pairs(tmp_path, prepared, mistake):
     assert "no two documents are more similar than alpha = 0.999" in line
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("engine.device=cuda:99", "device = 'cuda:99' is not there: cuda:99 of "),
+        (
+            "attention=xformers",
+            "attention = 'xformers' cannot run: its kernels need CUDA, and the tensors are",
+        ),
+        ("attention=flash", "attention = 'flash': expected one of auto, xformers, sdpa, "),
+        ("model.vocab_size=300", "model.vocab_size = 300 is not the tokenizer's 400"),
+        ("optimiser.peak_lr=1e30", "step 2, batch 1 (tokens 512 to 1,023 of real): the loss is "),
+    ],
+)
+def test_what_a_training_cannot_do_is_said(tmp_path, prepared, mistake, setting, message):
+    command = ("pretrain", prepared / "corpus", *PRETRAIN, "--set", "engine.device=cpu", "--set", setting)
+    assert mistake(*command, "--out", tmp_path / "out").startswith(message)
+
+
 def test_an_unfinished_or_other_stage_is_refused_and_stays(tmp_path, prepared, mistake):
     corpus, model = prepared / "corpus", tmp_path / "model"
     shutil.copytree(prepared / "model", model)

@@ -16,6 +16,7 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.lm import Generated, LMConfig, Transformer, generate, generate_iter, log_prob_documents
 from sbp_bayes.lm import decode as decode_module
 from sbp_bayes.lm.decode import Sampling, draw
+from toy_worlds import make_world
 
 CONFIG = LMConfig(
     vocab_size=40,
@@ -179,15 +180,17 @@ def test_samples_follow_the_model(temperature: float) -> None:
     counts = dict.fromkeys(probs, 0)
     for sample in samples:
         counts[(*sample.tokens.tolist(), EOS) if sample.finished else tuple(sample.tokens.tolist())] += 1
-    expected = np.array(list(probs.values()))
-    expected *= 4000 / expected.sum()
-    observed = np.array(list(counts.values()))
+    assert pvalue(np.array(list(counts.values())), 4000 * np.array(list(probs.values()))) > 2e-5
+
+
+def pvalue(observed: np.ndarray, expected: np.ndarray) -> float:
+    """Of the chi-square test, outcomes that are expected less than 5 times taken together."""
     rare = expected < 5
     expected = np.append(expected[~rare], expected[rare].sum())
     observed = np.append(observed[~rare], observed[rare].sum())
     kept = expected > 0
     assert kept.sum() >= 15
-    assert stats.chisquare(observed[kept], expected[kept]).pvalue > 2e-5
+    return stats.chisquare(observed[kept], expected[kept] * observed.sum() / expected.sum()).pvalue
 
 
 @torch.no_grad()
@@ -203,6 +206,48 @@ def outcome_probabilities(model: Transformer, prompt: np.ndarray, temperature: f
         log_probs = (logits / temperature).log_softmax(dim=-1)
         probs[outcome] = float(log_probs[range(len(outcome)), list(outcome)].sum().exp())
     return probs
+
+
+@torch.no_grad()
+def transformer_of_chain(log_first_V: torch.Tensor, log_next_VV: torch.Tensor) -> Transformer:
+    """A transformer that is a Markov chain over ids 2, 3, …: nothing but embedding, norm and head is left.
+
+    The norm makes √width of a unit vector's 1; EOS stands before the first token and is never drawn.
+    """
+    vocab_size = 2 + len(log_first_V)
+    shape = {"vocab_size": vocab_size, "width": vocab_size, "tied_embeddings": False, "norm_eps": 1e-12}
+    model = Transformer(dataclasses.replace(CONFIG, **shape), seed=0)
+    for block in model.layers:
+        block.attention_out.zero_()
+        block.down.zero_()
+    model.embedding.weight.copy_(torch.eye(vocab_size))
+    log_prob_VV = torch.full((vocab_size, vocab_size), -100.0)  # of the next token (row) after each (column)
+    log_prob_VV[2:, EOS] = log_first_V.float()
+    log_prob_VV[2:, 2:] = log_next_VV.T.float()
+    model.output_head.copy_(log_prob_VV / math.sqrt(vocab_size))
+    return model
+
+
+def test_samples_follow_a_toy_world() -> None:
+    """Chi-square of 5,000 samples against the exact P(d|c) of all 256 documents of a Markov chain."""
+    world = make_world("markov_mixture", num_concepts=2, vocab_size=4, doc_length=4, initial="sampled")
+    documents = torch.tensor(list(product(range(4), repeat=4)))
+    for concept, log_prob_N in enumerate(world.log_likelihood(documents).T):
+        table_R = world.log_table_RK[:, concept]
+        model = transformer_of_chain(table_R[16:], table_R[:16].view(4, 4))
+        scores = log_prob_documents_without_end(model, documents + 2)
+        torch.testing.assert_close(scores, log_prob_N, rtol=1e-5, atol=1e-5)
+        samples = generate(model, [np.array([EOS])] * 5000, max_new_tokens=4, stream_seeds=range(5000))
+        drawn = torch.from_numpy(np.stack([sample.tokens for sample in samples])) - 2
+        places = (drawn * torch.tensor([64, 16, 4, 1])).sum(dim=1)
+        observed, expected = torch.bincount(places, minlength=256).numpy(), 5000 * log_prob_N.exp().numpy()
+        assert pvalue(observed, expected) > 2e-5
+
+
+@torch.no_grad()
+def log_prob_documents_without_end(model: Transformer, documents: torch.Tensor) -> torch.Tensor:
+    inputs = torch.nn.functional.pad(documents, (1, 0), value=EOS)[:, :-1]
+    return model(inputs).double().log_softmax(-1).gather(2, documents[:, :, None]).sum(dim=(1, 2))
 
 
 def test_sep_is_never_drawn_even_where_the_model_insists() -> None:

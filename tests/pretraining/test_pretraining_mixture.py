@@ -112,7 +112,7 @@ def test_permission_to_repeat_changes_nothing_where_there_is_enough() -> None:
 
 @given(num_documents=st.integers(1, 7), share=st.floats(0.1, 1), seed=st.integers(0, 3))
 def test_repeated_synthetic_text_is_counted_to_the_token(num_documents, share, seed) -> None:
-    """Every epoch has each document once, in an order of its own, and epochs are positions over tokens."""
+    """Every epoch has each document once, and epochs are positions over tokens."""
     documents = [Document(id=str(i), text="text", source="test") for i in range(num_documents)]
     tokens = [np.full(1 + i % 3, SYNTHETIC + i) for i in range(num_documents)]
     corpus = Corpus.from_tokens(documents, tokens, vocab_size=2 * SYNTHETIC)

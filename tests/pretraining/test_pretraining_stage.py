@@ -42,6 +42,14 @@ def test_manifest_counts_and_files(tmp_path) -> None:
         "real": 36 * 32 / real.num_tokens,
         "synthetic": 12 * 32 / synthetic.num_tokens,
     }
+    steps = [record for record in read_json_lines(tmp_path / "metrics.jsonl") if "mfu" in record]
+    assert steps[-1].keys() == {
+        "step", "tokens", "tokens_by_source", "epochs_by_source", "loss_nats_per_token", "learning_rate",
+        "gradient_norm", "tokens_per_second", "mfu",
+    }  # fmt: skip
+    assert len(steps) == 12
+    for name in ("tokens_by_source", "epochs_by_source"):
+        assert steps[-1][name] == counts[name]
     num_parameters = sum(p.numel() for p in load_model(tmp_path / "best").parameters())
     assert counts["num_parameters"] == num_parameters
     assert manifest.flops == 6 * num_parameters * 12 * 4 * 32
