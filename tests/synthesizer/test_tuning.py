@@ -137,6 +137,8 @@ def test_strangers_are_refused(arguments, tmp_path):
     foreign_pairs = dataclasses.replace(pairs, corpus_fingerprint=foreign.fingerprint)
     with pytest.raises(CorpusError, match="the train documents have token 43, but the model knows 24"):
         tune(config, model, foreign, foreign_pairs, held_out, held_out_pairs, tmp_path)
+    with pytest.raises(ConfigError, match="attention = 'xformers' cannot run: its kernels need CUDA"):
+        tune(dataclasses.replace(config, attention="xformers"), *arguments[1:], tmp_path)
 
 
 @pytest.mark.parametrize("key", ["max_document_tokens", "rows_per_batch", "num_epochs", "patience"])

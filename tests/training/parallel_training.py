@@ -1,11 +1,14 @@
 """Trainings of a tiny transformer; as a script under torchrun, those that several processes share."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from sbp_bayes.base.errors import CheckpointError, Stopped
 from sbp_bayes.base.records import IGNORE, Batch, LossTotals
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.lm import LMConfig, Transformer, save_model
@@ -29,6 +32,7 @@ ENGINES = {
     "fsdp in pieces": EngineConfig(parallel="fsdp", accumulation_steps=2),
 }
 INTERRUPTED = 5
+ONE = "by one process"
 
 
 class UnevenRows:
@@ -59,6 +63,15 @@ class InterruptedRows(UnevenRows):
         return super().batch(step)
 
 
+class TerminatedRows(UnevenRows):
+    """The same, and the last of the processes gets SIGTERM in the middle of a step."""
+
+    def batch(self, step: int) -> Batch:
+        if step == INTERRUPTED and os.environ["RANK"] != "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().batch(step)
+
+
 def validate(model: Transformer) -> LossTotals:
     """Total loss on one batch, which reads the model's parts outside its training pass too."""
     batch = UnevenRows().batch(99)
@@ -84,23 +97,32 @@ def train_here(
     )
 
 
-def interrupted(run: Callable[[], TrainResult]) -> None:
-    """Run a training that stops at batch `INTERRUPTED`."""
+def ends_with(kind: type[BaseException], run: Callable[[], TrainResult]) -> str:
+    """Run a training that ends with such an exception, and return its message."""
     try:
         run()
-    except InterruptedError:
-        return
-    raise AssertionError("the training was not interrupted")
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"no {kind.__name__} came")
+
+
+def stop_and_resume(root: Path, engine: EngineConfig) -> None:
+    """Train on after an interruption, after a SIGTERM, and where one process trained before."""
+    ends_with(InterruptedError, lambda: train_here(root / "resumed", engine, InterruptedRows, 0.0))
+    train_here(root / "resumed", engine)
+    message = ends_with(Stopped, lambda: train_here(root / "terminated", engine, TerminatedRows))
+    assert message.startswith(f"stopped by SIGTERM after {INTERRUPTED + 1} of {NUM_STEPS} steps"), message
+    train_here(root / "terminated", engine)
+    message = ends_with(CheckpointError, lambda: train_here(root / ONE, engine))
+    assert "was written by 1 processes, and this training has 2: go on with as many" in message, message
 
 
 def main(root: Path) -> None:
-    """Train with each engine: as a whole, and interrupted and resumed."""
+    """Train with each engine as a whole, and with some stop and resume."""
     for name, engine in ENGINES.items():
         train_here(root / name / "whole", engine)
         if engine.accumulation_steps == 1:
-            resumed = root / name / "resumed"
-            interrupted(lambda: train_here(resumed, engine, InterruptedRows, 0.0))  # noqa: B023
-            train_here(resumed, engine)
+            stop_and_resume(root / name, engine)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ WHOLE_ENGINES = [name for name, engine in ENGINES.items() if engine.accumulation
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of what two processes trained."""
     root = tmp_path_factory.mktemp("two processes")
+    for name in WHOLE_ENGINES:
+        train_here(root / name / parallel_training.ONE, ENGINES[name])
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, parallel_training.__file__, str(root)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
@@ -62,8 +64,10 @@ def test_two_processes_have_the_losses_and_weights_of_one(shared: Path, alone: P
 
 
 @pytest.mark.parametrize("engine", WHOLE_ENGINES)
-def test_two_processes_resume_to_the_same_bits(shared: Path, engine: str) -> None:
-    whole, resumed = shared / engine / "whole", shared / engine / "resumed"
+@pytest.mark.parametrize("stopped", ["resumed", "terminated"])
+def test_two_processes_resume_to_the_same_bits(shared: Path, engine: str, stopped: str) -> None:
+    """Interrupted in both, and by a SIGTERM to one of them."""
+    whole, resumed = shared / engine / "whole", shared / engine / stopped
     histories = [timeless(read_json_lines(place / "metrics.jsonl")) for place in (whole, resumed)]
     assert histories[0] == histories[1]
     for place in ("best", "last"):
