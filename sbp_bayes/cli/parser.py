@@ -92,6 +92,9 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-chars", type=int, metavar="N", help="leave shorter documents out (default 200)"
     )
+    parser.add_argument(
+        "--text-field", metavar="NAME", help="field or column that holds the text (default text)"
+    )
     parser.add_argument("--limit-documents", type=int, metavar="N", help="read at most N of each path")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that share the files (default: the usable cores)"
