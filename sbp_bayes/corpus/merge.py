@@ -16,7 +16,7 @@ from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import exact_survivors, near_duplicates
 from sbp_bayes.corpus.files import TOKENS_TOGETHER, open_columns, token_dtype, writing_corpus
-from sbp_bayes.corpus.minhash import WordHashes, shingle_hashes
+from sbp_bayes.corpus.minhash import shingle_hashes
 from sbp_bayes.corpus.shards import Shard, save_array
 from sbp_bayes.corpus.splits import POOL, SPLITS
 
@@ -67,11 +67,11 @@ class _Shingles:
     """The shingles of the documents at `rows`, computed when they are asked for."""
 
     def __init__(self, documents: _Documents, rows: np.ndarray) -> None:
-        self._documents, self._rows, self._hashes = documents, rows, WordHashes()
+        self._documents, self._rows = documents, rows
 
     def __getitem__(self, position: int) -> np.ndarray:
         text = self._documents.value("texts", self._rows[position])
-        return shingle_hashes([text], self._hashes)[0]
+        return shingle_hashes([text])[0]
 
 
 def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from sbp_bayes.corpus.cleaning import clean_documents
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import content_digests
 from sbp_bayes.corpus.files import COLUMNS, documents_batch, documents_schema, token_dtype
-from sbp_bayes.corpus.minhash import Bands, WordHashes, band_keys, shingle_hashes
+from sbp_bayes.corpus.minhash import Bands, band_keys, shingle_hashes
 from sbp_bayes.corpus.reading import read_source, source_files, source_name
 from sbp_bayes.corpus.records import Document, stored_metadata
 from sbp_bayes.corpus.rejects import BadFileError, RejectLog
@@ -159,7 +159,7 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
     cleaned_away: Counter[str] = Counter()
     documents = itertools.islice(_read(shard, config, log, bad), config.limit_documents)
     cleaned = clean_documents(documents, config.min_chars, cleaned_away, config.languages)
-    bands, hashes = Bands.at(config.dedup_threshold, verified=config.dedup_verify), WordHashes()
+    bands = Bands.at(config.dedup_threshold, verified=config.dedup_verify)
     index, keys = [np.zeros(0, INDEX)], [np.zeros((0, bands.count), np.uint64)]
     with (
         atomic_path(shard.file("arrow")) as temporary,
@@ -170,7 +170,7 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
             texts = [d.text for d in block]
             writer.write_batch(_batch(block))
             index.append(_index_of(block, config))
-            keys.append(band_keys(*shingle_hashes(texts, hashes), bands, config.seed))
+            keys.append(band_keys(*shingle_hashes(texts), bands, config.seed))
     save_array(shard.file("index.npy"), np.concatenate(index))
     save_array(shard.file("keys.npy"), np.ascontiguousarray(np.concatenate(keys).T))
     marker = {
