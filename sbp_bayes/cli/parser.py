@@ -106,6 +106,7 @@ def _add_corpus_stats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repetitions", type=int, default=20, metavar="N", help="of the budget (default %(default)s)"
     )
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:

@@ -155,8 +155,8 @@ class _Decompressed(io.RawIOBase):
 def _parquet_rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow.parquet as pq
 
-    # A buffer, lest a row group's whole columns be in memory.
-    with pq.ParquetFile(path, buffer_size=PARQUET_BUFFER_BYTES) as file:
+    # Pieces of this size, lest a row group's whole columns be in memory.
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER_BYTES) as file:
         names = file.schema_arrow.names
         if text_field not in names:
             message = f"{path}: no column {text_field!r} (columns: {', '.join(names)})"

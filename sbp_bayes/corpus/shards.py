@@ -75,9 +75,9 @@ class Shard:
         """One `INDEX` entry for each document that cleaning kept."""
         return np.load(self.file("index.npy"))
 
-    @functools.cached_property
+    @property
     def keys(self) -> np.ndarray:
-        """MinHash keys, uint64 (bands, documents), memory-mapped."""
+        """MinHash keys, uint64 (bands, documents), memory-mapped anew each time."""
         return np.load(self.file("keys.npy"), mmap_mode="r")
 
     @property
