@@ -175,6 +175,9 @@ def test_changed_shards_are_named(config, dclm, tmp_path):
     write(root / SHARDS[2], [record(9)])
     with pytest.raises(StoreError, match=f"another plan.*changed since then: {SHARDS[2]}$"):
         prepare_corpus(here, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()  # as if it had been stopped half-way
+    with pytest.raises(StoreError, match=f"another plan.*changed since then: {SHARDS[2]}$"):
+        prepare_corpus(here, tmp_path / "out")
 
 
 def test_files_of_one_name_are_refused_before_they_are_read(config, dclm, tmp_path):
