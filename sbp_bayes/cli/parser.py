@@ -92,6 +92,9 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-chars", type=int, metavar="N", help="leave shorter documents out (default 200)"
     )
+    parser.add_argument(
+        "--text-field", metavar="NAME", help="field or column that holds the text (default text)"
+    )
     parser.add_argument("--limit-documents", type=int, metavar="N", help="read at most N of each path")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that share the files (default: the usable cores)"
@@ -103,6 +106,7 @@ def _add_corpus_stats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repetitions", type=int, default=20, metavar="N", help="of the budget (default %(default)s)"
     )
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:

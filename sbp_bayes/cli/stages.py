@@ -37,6 +37,7 @@ def run_corpus(arguments: argparse.Namespace) -> Manifest:
     flags = {
         "paths": arguments.paths,
         "vocab_size": arguments.vocab_size,
+        "text_field": arguments.text_field,
         "min_chars": arguments.min_chars,
         "limit_documents": arguments.limit_documents,
         "seed": arguments.seed,

@@ -1,7 +1,9 @@
-"""`sbp corpus stats`: a prepared corpus in figures and bars."""
+"""`sbp corpus stats`: a prepared corpus in figures and bars, or as JSON."""
 
 import argparse
+import dataclasses
 import functools
+import json
 import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +17,7 @@ MOST_ROWS = 12
 
 
 def show_statistics(arguments: argparse.Namespace) -> str:
-    """Return what there is to know of a prepared corpus, for a person.
+    """Return what there is to know of a prepared corpus, for a person, or with `--json` for a program.
 
     Raises:
         CorpusError, StoreError: no prepared corpus, or a damaged one.
@@ -23,6 +25,9 @@ def show_statistics(arguments: argparse.Namespace) -> str:
     manifest = inputs.prepared_corpus(arguments.corpus).manifest
     splits = corpus_statistics(manifest)
     whole = functools.reduce(operator.add, splits.values())
+    if arguments.json:
+        sizes = {name: dataclasses.asdict(split) for name, split in splits.items()}
+        return json.dumps({"counts": manifest.counts, "splits": sizes}, indent=2, ensure_ascii=False)
     lines = [
         f"corpus in {manifest.directory}",
         *_section("documents after each rule", _rules(manifest.counts)),

@@ -5,8 +5,9 @@ from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import DedupReport, deduplicate
 from sbp_bayes.corpus.packing import EpochStream, Window, rows_of
 from sbp_bayes.corpus.prepare import choose_unique, load_corpus_inputs, prepare_corpus
-from sbp_bayes.corpus.reading import RejectLog, read_documents
+from sbp_bayes.corpus.reading import read_documents
 from sbp_bayes.corpus.records import Corpus, Document
+from sbp_bayes.corpus.rejects import RejectLog
 from sbp_bayes.corpus.splits import split_of
 from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
 

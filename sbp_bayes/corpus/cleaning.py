@@ -11,9 +11,16 @@ from sbp_bayes.corpus.records import Document
 
 LANGUAGE_FIELDS = ("language", "lang", "language_id_whole_page_fasttext")
 
-_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-_DROPPED = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u200b\ufeff\ufffe\uffff]")
-_SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+ENDING = "\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+DROPPED = "\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u200b\ufeff\ufffe\uffff"
+SPACES = "\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+"""Characters that end a line, that are left out, and that become spaces, as a regular expression has them."""
+
+_LINE_ENDS = re.compile(f"\r\n|[{ENDING}]")
+_DROPPED = re.compile(f"[{DROPPED}]")
+_SPACES = re.compile(f"[{SPACES}]")
+_ODD = re.compile(f"[{ENDING}{DROPPED}{SPACES}]")
+_ASCII = {code: "" if _DROPPED.match(chr(code)) else "\n" for code in range(128) if _ODD.match(chr(code))}
 _TRAILING = re.compile("[ \t]+(?=\n)")
 _BLANK_LINES = re.compile("\n{3,}")
 
@@ -25,11 +32,19 @@ def clean_text(text: str) -> str:
     Unicode's other spaces become spaces; lines lose trailing spaces, the text its outer white space;
     at most one line in a row is blank. Indentation and inner runs of spaces stay.
     """
-    if not text.isascii():
-        text = _DROPPED.sub("", text)
-        text = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
-    text = _DROPPED.sub("", _LINE_ENDS.sub("\n", text))
-    return _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text)).strip()
+    # Most texts need little of this, so each pass is made only where something calls for it.
+    if text.isascii():
+        text = text.replace("\r\n", "\n").translate(_ASCII)
+    elif _ODD.search(text):
+        text = _SPACES.sub(" ", unicodedata.normalize("NFC", _DROPPED.sub("", text)))
+        text = _DROPPED.sub("", _LINE_ENDS.sub("\n", text))
+    else:
+        text = unicodedata.normalize("NFC", text)
+    if " \n" in text or "\t\n" in text:
+        text = _TRAILING.sub("", text)
+    if "\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n", text)
+    return text.strip()
 
 
 def clean_documents(

@@ -14,6 +14,7 @@ class CorpusConfig:
     Attributes:
         paths: files, folders or "packaged:…" and "hf:…" names, as `read_documents` takes them.
         vocab_size: ids of the tokenizer, at least 258.
+        text_field: the field (column) that holds the text.
         min_chars: shorter documents are left out.
         languages: where a record says its language, only these are kept; empty keeps all.
         dedup_threshold: Jaccard similarity of word 5-grams from which documents are duplicates.
@@ -30,6 +31,7 @@ class CorpusConfig:
 
     paths: tuple[str, ...]
     vocab_size: int
+    text_field: str = "text"
     min_chars: int = 200
     languages: tuple[str, ...] = ()
     dedup_threshold: float = 0.8

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.corpus.minhash import Bands, Shingles, WordHashes, band_keys, shingle_hashes
+from sbp_bayes.corpus.minhash import Bands, Shingles, band_keys, shingle_hashes
 from sbp_bayes.corpus.records import Document
 
 TEXTS_TOGETHER = 1024
@@ -187,9 +187,8 @@ class _KnownShingles:
     """The shingles of texts in memory."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        hashes = WordHashes()
         starts = range(0, max(len(texts), 1), TEXTS_TOGETHER)
-        self.blocks = [shingle_hashes(texts[start : start + TEXTS_TOGETHER], hashes) for start in starts]
+        self.blocks = [shingle_hashes(texts[start : start + TEXTS_TOGETHER]) for start in starts]
 
     def __getitem__(self, position: int) -> np.ndarray:
         block, row = divmod(position, TEXTS_TOGETHER)

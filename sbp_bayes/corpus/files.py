@@ -202,13 +202,20 @@ def corpus_fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _written_ids(directory: Path) -> Iterator[str]:
+def stored_batches(directory: Path, *names: str) -> Iterator["pa.RecordBatch"]:
+    """Yield the documents of the corpus in `directory` in batches of these columns."""
     import pyarrow as pa
 
-    options = pa.ipc.IpcReadOptions(included_fields=[COLUMNS.index("ids")])
+    fields = [_stored_schema().get_field_index(name) for name in names]
+    options = pa.ipc.IpcReadOptions(included_fields=fields)
     with pa.OSFile(str(directory / DOCUMENTS)) as file, pa.ipc.open_file(file, options=options) as reader:
         for i in range(reader.num_record_batches):
-            yield from reader.get_batch(i).column(0).to_pylist()
+            yield reader.get_batch(i).select(list(names))
+
+
+def _written_ids(directory: Path) -> Iterator[str]:
+    for batch in stored_batches(directory, "ids"):
+        yield from batch.column(0).to_pylist()
 
 
 def _written_tokens(directory: Path, start: int, dtype: np.dtype) -> Iterator[np.ndarray]:

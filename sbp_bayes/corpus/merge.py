@@ -15,12 +15,13 @@ from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import exact_survivors, near_duplicates
-from sbp_bayes.corpus.files import TOKENS_TOGETHER, open_columns, token_dtype, writing_corpus
-from sbp_bayes.corpus.minhash import WordHashes, shingle_hashes
+from sbp_bayes.corpus.files import OFFSETS, TOKENS_TOGETHER, stored_batches, token_dtype, writing_corpus
+from sbp_bayes.corpus.minhash import shingle_hashes
 from sbp_bayes.corpus.shards import Shard, save_array
 from sbp_bayes.corpus.splits import POOL, SPLITS
 
 OPEN_SHARDS = 256
+LOOKUPS_TOGETHER = 1024
 
 
 class _Documents:
@@ -30,6 +31,7 @@ class _Documents:
         self.shards = shards
         self.starts = np.concatenate([[0], np.cumsum([len(shard.index) for shard in shards])])
         self._column = functools.lru_cache(OPEN_SHARDS)(lambda k, name: shards[k].column(name))
+        self._lookups = 0
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -40,6 +42,9 @@ class _Documents:
 
     def value(self, column: str, document: int) -> str:
         """Return one document's entry of a column of strings."""
+        self._lookups += 1
+        if self._lookups % LOOKUPS_TOGETHER == 0:
+            self._column.cache_clear()  # pages of an open map count as this process's memory
         k = int(np.searchsorted(self.starts, document, side="right")) - 1
         return str(self._column(k, column)[int(document - self.starts[k])].as_py())
 
@@ -67,11 +72,11 @@ class _Shingles:
     """The shingles of the documents at `rows`, computed when they are asked for."""
 
     def __init__(self, documents: _Documents, rows: np.ndarray) -> None:
-        self._documents, self._rows, self._hashes = documents, rows, WordHashes()
+        self._documents, self._rows = documents, rows
 
     def __getitem__(self, position: int) -> np.ndarray:
         text = self._documents.value("texts", self._rows[position])
-        return shingle_hashes([text], self._hashes)[0]
+        return shingle_hashes([text])[0]
 
 
 def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Path) -> dict[str, Any]:
@@ -157,18 +162,16 @@ def write_split(
 
 
 def _sizes(directory: Path) -> dict[str, Any]:
-    columns = open_columns(directory)
-    lengths = np.diff(columns["offsets"])
+    lengths = iter(np.diff(np.load(directory / OFFSETS)).tolist())
     by_source: dict[str, Counter[str]] = {}
-    for source, length, num_bytes in zip(columns["sources"], lengths, columns["num_bytes"], strict=True):
-        size = {"documents": 1, "tokens": int(length) + 1, "bytes": int(num_bytes)}
-        by_source.setdefault(source, Counter()).update(size)
-    return {
-        "documents": len(lengths),
-        "tokens": len(columns["tokens"]) + len(lengths),
-        "bytes": int(columns["num_bytes"].sum()),
-        "by_source": {source: dict(size) for source, size in by_source.items()},
-    }
+    for batch in stored_batches(directory, "sources", "num_bytes"):
+        for source, num_bytes in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            size = {"documents": 1, "tokens": next(lengths) + 1, "bytes": num_bytes}
+            by_source.setdefault(source, Counter()).update(size)
+    total = sum(by_source.values(), Counter(documents=0, tokens=0, bytes=0))
+    names = ("documents", "tokens", "bytes")
+    sizes: dict[str, Any] = {name: total[name] for name in names}
+    return sizes | {"by_source": {source: dict(size) for source, size in by_source.items()}}
 
 
 def _refuse_repeated_ids(documents: _Documents) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,7 +10,11 @@ import numpy as np
 SHINGLE_WORDS = 5
 NUM_PERMUTATIONS = 128
 MISS_PROBABILITY = 1e-3
-MAX_KNOWN_WORDS = 1 << 19
+LONGEST_WORD = 64
+"""Bytes; a longer word is hashed by itself."""
+
+_IS_SPACE = np.isin(np.arange(256), np.frombuffer(bytes([*range(9, 14), *range(28, 33)]), np.uint8))
+_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +61,7 @@ class Shingles(Protocol):
         ...
 
 
-class WordHashes(dict[str, int]):
-    """64-bit hash of each word, a function of the word alone; remembers half a million of them."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= MAX_KNOWN_WORDS:
-            self.clear()
-        digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
-        self[word] = value = int.from_bytes(digest, "little")
-        return value
-
-
-def shingle_hashes(texts: Sequence[str], hashes: WordHashes) -> tuple[np.ndarray, np.ndarray]:
+def shingle_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return all texts' word 5-grams end to end, and where each text's end.
 
     Words are in lower case and split at white space; a text of fewer words is one shingle, an empty one
@@ -78,22 +70,46 @@ def shingle_hashes(texts: Sequence[str], hashes: WordHashes) -> tuple[np.ndarray
     Returns:
         uint64 (S,), int64 (N + 1,): text i has shingles[ends[i]:ends[i + 1]].
     """
-    split = [text.lower().split() for text in texts]
-    lengths = np.array([len(text) for text in split], np.int64)
-    every = itertools.chain.from_iterable(split)
-    words = np.fromiter(map(hashes.__getitem__, every), np.uint64, int(lengths.sum()))
+    words, ends = word_hashes(texts)
+    lengths = np.diff(ends)
     # All places at once, those that run over a text's end too, which are then left out.
     combined = _combined(words, SHINGLE_WORDS)
-    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))
+    left = np.repeat(ends[1:], lengths) - np.arange(len(words))
     shingles = combined[left[: len(combined)] >= SHINGLE_WORDS]
     counts = np.maximum(lengths - SHINGLE_WORDS + 1, 0)
     short = np.flatnonzero((counts == 0) & (lengths > 0))
     if len(short):
-        before = np.cumsum(counts)[short]
-        own = [np.fromiter(map(hashes.__getitem__, split[i]), np.uint64) for i in short]
-        shingles = np.insert(shingles, before, [_combined(hashed, len(hashed))[0] for hashed in own])
+        own = [_combined(words[ends[i] : ends[i + 1]], int(lengths[i]))[0] for i in short]
+        shingles = np.insert(shingles, np.cumsum(counts)[short], own)
         counts[short] = 1
     return shingles, np.concatenate([[0], np.cumsum(counts)])
+
+
+def word_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a hash of each word of all texts end to end, uint64 (W,), and where each text's end, (N + 1,).
+
+    A hash is a function of the word's letters in lower case alone. Eight bytes of all words are mixed in at
+    a time, so that no word is ever a Python object of its own.
+    """
+    lowered = [text.lower() for text in texts]
+    # Beyond ASCII there are white spaces of several bytes.
+    encoded = [t.encode() if t.isascii() else " ".join(t.split()).encode() for t in lowered]
+    joined = b"".join([b" ", *(part + b" " for part in encoded), bytes(8)])
+    is_space = _IS_SPACE[np.frombuffer(joined, np.uint8, len(joined) - 8)]
+    edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1
+    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    eights = np.ndarray(len(joined) - 7, "<u8", joined, strides=(1,))
+    hashes = mix(lengths.astype(np.uint64))
+    rows = np.arange(len(hashes))
+    for done in range(0, LONGEST_WORD, 8):
+        rows = rows[lengths[rows] > done]
+        masks = _MASKS[np.minimum(lengths[rows] - done, 8)]
+        hashes[rows] = mix(hashes[rows] ^ (eights[starts[rows] + done] & masks))
+    for i in rows[lengths[rows] > LONGEST_WORD]:
+        word = joined[starts[i] : starts[i] + lengths[i]]
+        hashes[i] = int.from_bytes(hashlib.blake2b(word, digest_size=8).digest(), "little")
+    text_ends = 1 + np.cumsum([0, *(len(part) + 1 for part in encoded)])
+    return hashes, np.searchsorted(starts, text_ends)
 
 
 def _combined(words: np.ndarray, width: int) -> np.ndarray:

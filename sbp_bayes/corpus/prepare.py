@@ -18,12 +18,12 @@ from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.base.workers import side_by_side, usable_cores
 from sbp_bayes.corpus.config import CorpusConfig
+from sbp_bayes.corpus.formats import list_files
 from sbp_bayes.corpus.hub import PREFIX as HUB
 from sbp_bayes.corpus.hub import hub_fingerprint
 from sbp_bayes.corpus.merge import remove_duplicates, tokenizer_texts, write_split
 from sbp_bayes.corpus.packaged import PREFIX as PACKAGED
 from sbp_bayes.corpus.packaged import packaged_fingerprint
-from sbp_bayes.corpus.reading import list_files
 from sbp_bayes.corpus.records import Corpus
 from sbp_bayes.corpus.shards import Shard, list_shards, read_shard, tokenise_shard
 from sbp_bayes.corpus.splits import SPLITS
@@ -139,7 +139,8 @@ def _read(config: CorpusConfig, shards: list[Shard], num_workers: int) -> list[d
         def on_done(marker: dict[str, Any]) -> None:
             bad.extend(marker["bad"])
             if len(bad) > config.max_bad_files * num_files:
-                raise CorpusError(f"{bad[0]}; {len(bad)} of {num_files} files are bad")
+                cap = f"more than max_bad_files = {config.max_bad_files:g}"
+                raise CorpusError(f"{bad[0]}; {len(bad)} of {num_files} files are bad, {cap}")
             advance(1)
 
         calls = [functools.partial(read_shard, shard, config) for shard in shards]

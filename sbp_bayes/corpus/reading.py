@@ -4,109 +4,25 @@ Bad records are rejected, counted and logged, never dropped in silence; above a 
 stop the reading.
 """
 
-import datetime
-import io
 import json
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import CorpusError
-from sbp_bayes.base.store import append_json_line
+from sbp_bayes.corpus.formats import list_files, plain_value, read_records
 from sbp_bayes.corpus.hub import PREFIX as HUB
 from sbp_bayes.corpus.hub import read_hub
 from sbp_bayes.corpus.packaged import PREFIX as PACKAGED
 from sbp_bayes.corpus.packaged import read_packaged
 from sbp_bayes.corpus.records import Document
+from sbp_bayes.corpus.rejects import RejectLog
 
-COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".json.gz": "gzip", ".jsonl.zst": "zstd"}
-KINDS = (*COMPRESSION, ".parquet")
 MAX_DOCUMENT_BYTES = 10_000_000
-BUFFER_BYTES = 1 << 16
-PARQUET_ROWS_TOGETHER = 64
 
 
 class Rejected(Exception):
     """Why one record is no document."""
-
-
-class BadFileError(CorpusError):
-    """A file that is truncated or damaged, or in which too many records are bad; `reason` says which."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return BadFileError, (str(self), self.reason)
-
-
-class RejectLog:
-    """Counts records and appends each rejected one to a file as {"file", "line", "reason"}.
-
-    Attributes:
-        num_records: records seen in all files, rejected ones included.
-        reasons: number of rejected records by reason.
-    """
-
-    def __init__(self, path: Path | None = None, max_bad_share: float = 0.01) -> None:
-        """Prepare the log.
-
-        Args:
-            path: file to append to; None counts only.
-            max_bad_share: a file with a larger share of rejected records stops the reading: at its end,
-                at every 1,000th record, and after its first 100 where all of these are bad.
-        """
-        self.path = path
-        self.max_bad_share = max_bad_share
-        self.num_records = 0
-        self.reasons: Counter[str] = Counter()
-        self.begin_file("")
-
-    @property
-    def num_rejected(self) -> int:
-        """Records rejected so far, in all files."""
-        return self.reasons.total()
-
-    def begin_file(self, file: str) -> None:
-        """Start on the records of `file`."""
-        self._file, self.records_of_file, self._bad = file, 0, 0
-
-    def count(self, line: int, reason: str | None = None) -> None:
-        """Count the record at `line` (from 1) of the current file, rejected if `reason` is given.
-
-        Raises:
-            CorpusError: too many of the file's records are bad.
-        """
-        self.num_records += 1
-        self.records_of_file += 1
-        if reason is not None:
-            self._reject(line, reason)
-        if self.records_of_file % 1000 == 0 or self.records_of_file == self._bad == 100:
-            self.check_share()
-
-    def break_off(self, reason: str) -> None:
-        """Count the rest of the current file as one rejected record, at the line after the last one read."""
-        self.num_records += 1
-        self.records_of_file += 1
-        self._reject(self.records_of_file, reason)
-
-    def _reject(self, line: int, reason: str) -> None:
-        self._bad += 1
-        self.reasons[reason] += 1
-        if self.path is not None:
-            append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
-
-    def check_share(self) -> None:
-        """Raise a `CorpusError` if too many of the current file's records were rejected."""
-        if self._bad > self.max_bad_share * self.records_of_file:
-            reasons = ", ".join(f"{reason} ({n})" for reason, n in self.reasons.most_common(3))
-            raise BadFileError(
-                f"{self._file}: {self._bad} of {self.records_of_file} records rejected, more than "
-                f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}",
-                "rest left out after too many bad records",
-            )
 
 
 def read_documents(
@@ -140,26 +56,6 @@ def read_documents(
     return _read_all(path, source_files(path), text_field, log, max_document_bytes)
 
 
-def list_files(path: Path) -> list[Path]:
-    """Return the files `read_documents` reads at `path`, in its order.
-
-    Raises:
-        CorpusError: a missing path, an unknown extension or a folder without files of known kinds.
-    """
-    if not path.exists():
-        raise CorpusError(f"{path}: no such file or folder")
-    if not path.is_dir():
-        if not path.name.endswith(KINDS):
-            raise CorpusError(f"{path}: unknown kind of file (known: {', '.join(KINDS)})")
-        return [path]
-    relative = (p.relative_to(path) for p in path.rglob("*"))
-    visible = (path / p for p in relative if not any(part.startswith(".") for part in p.parts))
-    files = [p for p in visible if p.name.endswith(KINDS) and p.is_file()]
-    if not files:
-        raise CorpusError(f"{path}: no files of known kinds in this folder ({', '.join(KINDS)})")
-    return sorted(files, key=lambda p: p.relative_to(path).as_posix())
-
-
 def read_source(
     path: str | Path,
     file: Path | None,
@@ -177,21 +73,19 @@ def read_source(
     Raises:
         BadFileError: see there. An empty file has no documents, which is no error.
     """
-    name, source = str(path), Path(str(path).partition("?")[0]).name
+    name, source = source_name(path, file), Path(str(path).partition("?")[0]).name
     if name.startswith(PACKAGED):
-        log.begin_file(name)
+        log.begin_file(name, None)
         for line, document in enumerate(read_packaged(name.removeprefix(PACKAGED)), start=1):
             log.count(line)
             yield document
         return
     if file is not None:
-        root = Path(path)
-        name = file.relative_to(root if root.is_dir() else root.parent).as_posix()
-        source = root.name if root.is_dir() else root.name.split(".")[0]
-        records = _records(file, text_field, log, max_document_bytes)
+        source = source if Path(path).is_dir() else source.split(".")[0]
+        records = read_records(file, text_field, max_document_bytes)
     else:
         records = _hub_records(name.removeprefix(HUB))
-    log.begin_file(name)
+    log.begin_file(name, file)
     for line, record in records:
         try:
             document = _document(record, text_field, max_document_bytes, f"{name}:{line}", source)
@@ -203,13 +97,20 @@ def read_source(
     log.check_share()
 
 
+def source_name(path: str | Path, file: Path | None) -> str:
+    """Return what ids of a file's documents begin with: its place in the folder `path`, or its own name."""
+    if file is None:
+        return str(path)
+    return file.relative_to(path if Path(path).is_dir() else Path(path).parent).as_posix()
+
+
 def source_files(path: str | Path) -> list[Path | None]:
     """Return the files of which `path` consists: `list_files`, or [None] for "packaged:…" and "hf:…"."""
     return [None] if str(path).startswith((PACKAGED, HUB)) else [*list_files(Path(path))]
 
 
 def _hub_records(address: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    return ((line, {k: _plain(v) for k, v in row.items()}) for line, row in read_hub(address))
+    return ((line, {k: plain_value(v) for k, v in row.items()}) for line, row in read_hub(address))
 
 
 def _read_all(
@@ -222,86 +123,6 @@ def _read_all(
             yield document
     if not any_document:
         raise CorpusError(f"{path}: no documents in {len(files)} files, {log.num_rejected} records rejected")
-
-
-def _records(path: Path, text_field: str, log: RejectLog, max_bytes: int) -> Iterator[tuple[int, Any]]:
-    """Yield (line, record); a record is a mapping by field, or a line of bytes (None where too long)."""
-    import pyarrow as pa
-
-    try:
-        if path.suffix == ".parquet":
-            yield from _parquet_rows(path, text_field)
-        else:
-            yield from _lines(path, max_bytes)
-    except CorpusError:
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names of no UTF-8
-        reason = " ".join(str(error).split())
-        message = f"{path}: unreadable after {log.records_of_file} records ({reason})"
-        raise BadFileError(message, "unreadable from here") from error
-
-
-def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
-    import pyarrow as pa
-
-    compression = next(kind for ending, kind in COMPRESSION.items() if path.name.endswith(ending))
-    if compression and path.stat().st_size == 0:
-        raise OSError("an empty file is no compressed stream")
-    # pyarrow reads concatenated members and raises on a truncated one; zstandard's reader just ends.
-    with pa.OSFile(str(path)) as raw:
-        stream = pa.CompressedInputStream(raw, compression) if compression else raw
-        with io.BufferedReader(stream, BUFFER_BYTES) as reader:
-            number = 0
-            while line := reader.readline(max_bytes + 1):
-                number += 1
-                if len(line) > max_bytes and not line.endswith(b"\n"):
-                    _skip_line(reader)
-                    yield number, None
-                elif not line.isspace():
-                    yield number, line
-
-
-def _skip_line(reader: io.BufferedReader) -> None:
-    while (rest := reader.readline(BUFFER_BYTES)) and not rest.endswith(b"\n"):
-        pass
-
-
-def _parquet_rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        if text_field not in names:
-            message = f"{path}: no column {text_field!r} (columns: {', '.join(names)})"
-            raise BadFileError(message, f"no column {text_field!r}")
-        line = 0
-        for batch in file.iter_batches(PARQUET_ROWS_TOGETHER):
-            values = [_values(batch.column(i)) for i in range(batch.num_columns)]
-            for row in zip(*values, strict=True):
-                line += 1
-                yield line, _row(batch.schema.names, row, text_field)
-
-
-def _values(column: Any) -> list[Any]:
-    """Return a column's values: strings as bytes, since one may be invalid UTF-8, which costs itself only."""
-    import pyarrow as pa
-
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary"):
-        return column.cast(kind).cast(pa.large_binary()).to_pylist()
-    try:
-        return [_plain(value) for value in column.to_pylist()]
-    except UnicodeDecodeError:  # within a structure
-        return [None] * len(column)
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
-
-
-def _row(names: Sequence[str], values: Sequence[Any], text_field: str) -> dict[str, Any]:
-    row = dict(zip(names, values, strict=True))
-    return {k: _text(v) if isinstance(v, bytes) and k != text_field else v for k, v in row.items()}
 
 
 def _document(record: Any, text_field: str, max_bytes: int, name: str, source: str) -> Document:
@@ -328,25 +149,28 @@ def _document(record: Any, text_field: str, max_bytes: int, name: str, source: s
     label = record.get("label")
     if isinstance(label, int):
         label = str(label)
-    metadata = {
-        key: value
-        for key, value in record.items()
-        if key not in (text_field, "url", "label") and value is not None and _is_storable(key, value)
-    }
+    plain = ((k, _text(v) if isinstance(v, bytes) else v) for k, v in record.items() if k != text_field)
+    others = {k: v for k, v in plain if k not in ("url", "label") and v is not None}
     return Document(
         id=name,
         text=text,
         source=source,
         label=_text(label),
         url=_text(record.get("url")),
-        metadata=metadata,
+        metadata=_storable(others),
     )
 
 
-def _is_storable(key: str, value: Any) -> bool:
-    """Whether a field can be kept as JSON in UTF-8: a bad one costs itself alone."""
+def _storable(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields that can be kept as JSON in UTF-8: a bad one costs itself alone."""
+    if _is_storable(fields):
+        return fields
+    return {key: value for key, value in fields.items() if _is_storable({key: value})}
+
+
+def _is_storable(fields: Mapping[str, Any]) -> bool:
     try:
-        json.dumps({key: value}, ensure_ascii=False).encode()
+        json.dumps(fields, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         return False
     return True

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,10 @@ from sbp_bayes.corpus.cleaning import clean_documents
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import content_digests
 from sbp_bayes.corpus.files import COLUMNS, documents_batch, documents_schema, token_dtype
-from sbp_bayes.corpus.minhash import Bands, WordHashes, band_keys, shingle_hashes
-from sbp_bayes.corpus.reading import BadFileError, RejectLog, read_source, source_files
+from sbp_bayes.corpus.minhash import Bands, band_keys, shingle_hashes
+from sbp_bayes.corpus.reading import read_source, source_files, source_name
 from sbp_bayes.corpus.records import Document, stored_metadata
+from sbp_bayes.corpus.rejects import BadFileError, RejectLog
 from sbp_bayes.corpus.splits import SPLITS, split_of
 from sbp_bayes.corpus.tokenizer import Tokenizer
 
@@ -74,9 +75,9 @@ class Shard:
         """One `INDEX` entry for each document that cleaning kept."""
         return np.load(self.file("index.npy"))
 
-    @functools.cached_property
+    @property
     def keys(self) -> np.ndarray:
-        """MinHash keys, uint64 (bands, documents), memory-mapped."""
+        """MinHash keys, uint64 (bands, documents), memory-mapped anew each time."""
         return np.load(self.file("keys.npy"), mmap_mode="r")
 
     @property
@@ -106,15 +107,29 @@ def list_shards(config: CorpusConfig, folder: Path) -> list[Shard]:
     """Return the shards of `config.paths` in order: one a file, or one a path where a limit is set.
 
     Raises:
-        CorpusError: a path is missing, unreadable or of an unknown kind.
+        CorpusError: a path is missing, unreadable or of an unknown kind, or two files' documents would
+            have the same ids.
     """
     parts: list[tuple[str, tuple[Path | None, ...]]] = []
     for path in config.paths:
         files = source_files(path)
         parts += [(path, tuple(files))] if config.limit_documents else [(path, (file,)) for file in files]
+    _refuse_repeated_names((path, file) for path, files in parts for file in files)
     return [
         Shard(folder, i, path, files, tuple(map(stamp_of, files))) for i, (path, files) in enumerate(parts)
     ]
+
+
+def _refuse_repeated_names(files: Iterable[tuple[str, Path | None]]) -> None:
+    known: dict[str, str] = {}
+    for path, file in files:
+        name, place = source_name(path, file), str(file or path)
+        if name in known:
+            raise CorpusError(
+                f"{known[name]} and {place}: documents of both would have the ids {name}:1 and so on; "
+                "name one folder that holds both files in folders of different names (links will do)"
+            )
+        known[name] = place
 
 
 def stamp_of(file: Path | None) -> Stamp:
@@ -144,7 +159,7 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
     cleaned_away: Counter[str] = Counter()
     documents = itertools.islice(_read(shard, config, log, bad), config.limit_documents)
     cleaned = clean_documents(documents, config.min_chars, cleaned_away, config.languages)
-    bands, hashes = Bands.at(config.dedup_threshold, verified=config.dedup_verify), WordHashes()
+    bands = Bands.at(config.dedup_threshold, verified=config.dedup_verify)
     index, keys = [np.zeros(0, INDEX)], [np.zeros((0, bands.count), np.uint64)]
     with (
         atomic_path(shard.file("arrow")) as temporary,
@@ -155,7 +170,7 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
             texts = [d.text for d in block]
             writer.write_batch(_batch(block))
             index.append(_index_of(block, config))
-            keys.append(band_keys(*shingle_hashes(texts, hashes), bands, config.seed))
+            keys.append(band_keys(*shingle_hashes(texts), bands, config.seed))
     save_array(shard.file("index.npy"), np.concatenate(index))
     save_array(shard.file("keys.npy"), np.ascontiguousarray(np.concatenate(keys).T))
     marker = {
@@ -196,7 +211,13 @@ def tokenise_shard(shard: Shard, tokenizer_path: Path) -> dict[str, int]:
 def _read(shard: Shard, config: CorpusConfig, log: RejectLog, bad: list[str]) -> Iterator[Document]:
     for file, stamp in zip(shard.files, shard.stamps, strict=True):
         try:
-            yield from read_source(shard.path, file, log, max_document_bytes=config.max_document_bytes)
+            yield from read_source(
+                shard.path,
+                file,
+                log,
+                text_field=config.text_field,
+                max_document_bytes=config.max_document_bytes,
+            )
         except BadFileError as error:
             log.break_off(error.reason)
             bad.append(str(error))

@@ -1,7 +1,7 @@
 """Byte-level byte-pair encoding, trained on the project's own text; every text decodes to itself."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from sbp_bayes.base.store import write_text
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|sep|>")
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
-ENCODE_TOGETHER = 1024
+CHARS_TOGETHER = 1 << 19
+"""Of texts that are encoded at once: the library holds a hundred bytes and more for each of their tokens."""
 
 
 class Tokenizer:
@@ -42,9 +43,8 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return each text's token ids, int64 (n,), without EOS."""
-        tokens = []
-        for start in range(0, len(texts), ENCODE_TOGETHER):
-            batch = list(texts[start : start + ENCODE_TOGETHER])
+        tokens: list[np.ndarray] = []
+        for batch in _batches(texts):
             encoded = self._backend.encode_batch_fast(batch, add_special_tokens=False)
             tokens += [np.array(encoding.ids, np.int64) for encoding in encoded]
         return tokens
@@ -76,6 +76,19 @@ class Tokenizer:
             raise StoreError(f"{path}: ids 0 and 1 are not {' and '.join(SPECIAL_TOKENS)}") from error
         except Exception as error:  # the Rust binding raises bare Exception
             raise StoreError(f"{path}: damaged, not a tokenizer ({error})") from error
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    num_chars = 0
+    for text in texts:
+        batch.append(text)
+        num_chars += len(text)
+        if num_chars >= CHARS_TOGETHER:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:

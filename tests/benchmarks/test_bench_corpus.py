@@ -1,33 +1,40 @@
 """Speed of de-duplication and of reading with tokenisation beside others' on the same work: `make bench`.
 
-Times are the process's processor seconds, all threads together, so that a busy machine changes little; each
-group's table has the ratios. SBP_BENCH_COPIES (default 10) and SBP_BENCH_DOCUMENTS (default 100,000) make a
-run smaller.
+Each turn of one road is followed by one of the other, on 2 threads; ratios are taken turn by turn, of the
+process's processor seconds, all threads together, which a busy machine changes little, and of seconds on the
+clock. The corpus stage is timed at 10,000, 100,000 and 300,000 documents. SBP_BENCH=small tries the file on
+little work.
 """
 
+import contextlib
+import io
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import zstandard
+from dclm_shards import NAME, dclm_record, open_shard, write_shards
 from pytest_benchmark.fixture import BenchmarkFixture
+from side_by_side import IS_SMALL, Report, SideBySide, Spread
 
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import use_display
 from sbp_bayes.corpus import Tokenizer, clean_text, deduplicate, read_documents, train_tokenizer
 
-COPIES = int(os.environ.get("SBP_BENCH_COPIES", "10"))
-DOCUMENTS = int(os.environ.get("SBP_BENCH_DOCUMENTS", "100000"))
+ROUNDS = 1 if IS_SMALL else 3
 THRESHOLD = 0.8
+BANDS, ROWS = 25, 5
 PACKAGED = ("packaged:wikipedia", "packaged:factbook", "packaged:cookbook")
+SIZES = (300, 1000, 3000) if IS_SMALL else (10_000, 100_000, 300_000)
 
 
 class Silent:
@@ -49,7 +56,8 @@ def real_texts() -> list[str]:
         texts = [clean_text(document.text) for name in PACKAGED for document in read_documents(name)]
     except CorpusError as error:
         pytest.skip(str(error))
-    return [text for text in texts if len(text) >= 200]
+    texts = [text for text in texts if len(text) >= 200]
+    return texts[::100] if IS_SMALL else texts
 
 
 class Planted(NamedTuple):
@@ -70,8 +78,7 @@ def similarity(a: str, b: str) -> float:
     return len(first & second) / max(1, len(first | second))
 
 
-@pytest.fixture(scope="module")
-def planted(real_texts: list[str]) -> Planted:
+def plant(real_texts: Sequence[str], copies: int) -> Planted:
     """Copies in other words (so that they are no duplicates), and after each copy its edited documents.
 
     One document in eight comes again with one word in 100 to one in 10 replaced: its similarity is
@@ -80,7 +87,7 @@ def planted(real_texts: list[str]) -> Planted:
     texts: list[str] = []
     edited: dict[int, tuple[int, float]] = {}
     random = np.random.default_rng(0)
-    for copy in range(COPIES):
+    for copy in range(copies):
         start = len(texts)
         texts += [" ".join(f"{word}{copy or ''}" for word in text.split()) for text in real_texts]
         for i in range(start, start + len(real_texts), 8):
@@ -92,133 +99,247 @@ def planted(real_texts: list[str]) -> Planted:
     return Planted(texts, edited)
 
 
-def check(planted: Planted, duplicate_of: dict[int, int]) -> dict[str, float]:
-    """Return recall and false removals; a document removed at exact similarity below 0.8 is a false one."""
-    alike = [i for i, (_, jaccard) in planted.edited.items() if jaccard >= THRESHOLD]
-    recall = np.mean([i in duplicate_of for i in alike])
-    pairs = ((planted.texts[i], planted.texts[j]) for i, j in duplicate_of.items())
-    false = sum(similarity(a, b) < THRESHOLD for a, b in pairs)
-    assert recall >= 0.95
-    assert false <= 1e-3 * len(planted.texts)
-    return {"recall": float(recall), "false_removals": false / len(planted.texts)}
+class Removal(NamedTuple):
+    """Share of the planted duplicates that was found, and of all documents removed below the threshold."""
+
+    recall: float
+    false: float
+
+    @classmethod
+    def of(cls, planted: Planted, duplicate_of: dict[int, int]) -> "Removal":
+        alike = [i for i, (_, jaccard) in planted.edited.items() if jaccard >= THRESHOLD]
+        found = sum(i in duplicate_of for i in alike)
+        pairs = ((planted.texts[i], planted.texts[j]) for i, j in duplicate_of.items())
+        false = sum(similarity(a, b) < THRESHOLD for a, b in pairs)
+        return cls(found / len(alike), false / len(planted.texts))
+
+    def __str__(self) -> str:
+        return f"recall {self.recall:.4f}, false removals {self.false:.3%}"
 
 
-@pytest.mark.benchmark(group=f"de-duplication of the packaged corpora × {COPIES}", timer=time.process_time)
-class TestDeduplication:
-    def test_dedup_here(self, benchmark: BenchmarkFixture, planted: Planted) -> None:
-        _, report = benchmark.pedantic(deduplicate, args=(planted.texts,), rounds=1)
-        note(benchmark, planted, dict(report.duplicate_of))
+class ByProcessor(SideBySide):
+    """`speeds` counts processor seconds, `on_the_clock` has the speeds in seconds."""
 
-    def test_dedup_datasketch(self, benchmark: BenchmarkFixture, planted: Planted) -> None:
-        """datasketch with our bands, for equal recall, and our verification, for equally few false removals.
+    def __init__(self, roads: Mapping[str, Callable[[], float]]) -> None:
+        super().__init__(roads)
+        self.on_the_clock: dict[str, list[float]] = {name: [] for name in roads}
 
-        Shingles are hashed by zlib's CRC-32, which is 3 times as fast as its default, SHA-1.
-        """
-        import zlib
+    def round(self) -> None:
+        for name, road in self.roads.items():
+            clock, start = time.perf_counter(), time.process_time()
+            work = road()
+            self.speeds[name].append(work / (time.process_time() - start))
+            self.on_the_clock[name].append(work / (time.perf_counter() - clock))
 
-        datasketch = pytest.importorskip("datasketch")
-
-        def remove() -> dict[int, int]:
-            index = datasketch.MinHashLSH(num_perm=128, params=(25, 5))
-            known: dict[int, set[str]] = {}
-            duplicate_of: dict[int, int] = {}
-            for i, text in enumerate(planted.texts):
-                own = shingles(text)
-                sketch = datasketch.MinHash(num_perm=128, hashfunc=zlib.crc32)
-                sketch.update_batch([shingle.encode() for shingle in own])
-                for j in sorted(index.query(sketch)):
-                    if len(own & known[j]) >= THRESHOLD * len(own | known[j]):
-                        duplicate_of[i] = j
-                        break
-                else:
-                    known[i] = own
-                    index.insert(i, sketch, check_duplication=False)
-            return duplicate_of
-
-        note(benchmark, planted, benchmark.pedantic(remove, rounds=1))
+    def compare(self, report: Report, first: str, second: str, unit: str, bar: float | None = None) -> None:
+        """Report both roads' speeds, and how many times as fast the first one is."""
+        report.speeds(self, f"{unit} a processor second")
+        pairs = zip(self.on_the_clock[first], self.on_the_clock[second], strict=True)
+        on_the_clock = Spread.of([one / other for one, other in pairs][-len(self.speeds[first]) :])
+        name = f"{first} over {second}"
+        if bar is None:
+            report.value(name, self.ratio(first, second), "times")
+        else:
+            report.bar(name, self.ratio(first, second), bar)
+        report.value(f"{name} by the clock", on_the_clock, "times")
 
 
-def note(benchmark: BenchmarkFixture, planted: Planted, duplicate_of: dict[int, int]) -> None:
-    speed = len(planted.texts) / benchmark.stats.stats.min
-    benchmark.extra_info.update(check(planted, duplicate_of), documents_per_second=speed)
+class Deduplication(ByProcessor):
+    """Roads from texts to {removed: kept}, timed in documents; the last round's answers are kept."""
+
+    def __init__(self, planted: Planted, roads: dict[str, Callable[[Sequence[str]], dict[int, int]]]) -> None:
+        self.planted = planted
+        self.answers: dict[str, dict[int, int]] = {}
+        super().__init__({name: self._road(name, remove) for name, remove in roads.items()})
+
+    def _road(self, name: str, remove: Callable[[Sequence[str]], dict[int, int]]) -> Callable[[], float]:
+        def road() -> float:
+            self.answers[name] = remove(self.planted.texts)
+            return len(self.planted.texts)
+
+        return road
+
+    def report(self, report: Report) -> dict[str, Removal]:
+        removals = {name: Removal.of(self.planted, answer) for name, answer in self.answers.items()}
+        report.say(f"  {len(self.planted.texts):,} documents, {len(self.planted.edited):,} of them edited")
+        for name, removal in removals.items():
+            report.say(f"  {name}: {removal}")
+            report.benchmark.extra_info[f"{name}: removals"] = removal._asdict()
+        return removals
+
+
+def batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    values = iter(values)
+    while block := list(itertools.islice(values, size)):
+        yield block
+
+
+def ours(texts: Sequence[str]) -> dict[int, int]:
+    return dict(deduplicate(texts, threshold=THRESHOLD)[1].duplicate_of)
+
+
+def trusting(texts: Sequence[str]) -> dict[int, int]:
+    return dict(deduplicate(texts, threshold=THRESHOLD, verify=False)[1].duplicate_of)
+
+
+def first_verified(
+    texts: Sequence[str],
+    sketches: Iterator[tuple[set[str], Any]],
+    query: Callable[[Any], Sequence[int]],
+    insert: Callable[[int, Any], None],
+) -> dict[int, int]:
+    """De-duplicate by a library's index, with our order and our verification."""
+    known: dict[int, set[str]] = {}
+    duplicate_of: dict[int, int] = {}
+    for i, (own, sketch) in enumerate(sketches):
+        for j in sorted(query(sketch)):
+            if len(own & known[j]) >= THRESHOLD * len(own | known[j]):
+                duplicate_of[i] = j
+                break
+        else:
+            known[i] = own
+            insert(i, sketch)
+    return duplicate_of
+
+
+def by_datasketch(texts: Sequence[str]) -> dict[int, int]:
+    """datasketch with our bands, for equal recall.
+
+    Shingles are hashed by zlib's CRC-32, which is 3 times as fast as its default, SHA-1.
+    """
+    datasketch = pytest.importorskip("datasketch")
+    index = datasketch.MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
+
+    def sketches() -> Iterator[tuple[set[str], Any]]:
+        for text in texts:
+            own, sketch = shingles(text), datasketch.MinHash(num_perm=BANDS * ROWS, hashfunc=zlib.crc32)
+            sketch.update_batch([shingle.encode() for shingle in own])
+            yield own, sketch
+
+    insert = lambda i, sketch: index.insert(i, sketch, check_duplication=False)  # noqa: E731
+    return first_verified(texts, sketches(), index.query, insert)
+
+
+def by_rensa(texts: Sequence[str]) -> dict[int, int]:
+    """rensa's own signatures and index, with our bands."""
+    import rensa
+
+    index = rensa.RMinHashLSH(THRESHOLD, BANDS * ROWS, BANDS)
+
+    def sketches() -> Iterator[tuple[set[str], Any]]:
+        for block in batched(texts, 1024):
+            sets = [shingles(text) for text in block]
+            yield from zip(sets, rensa.RMinHash.from_token_sets(sets, BANDS * ROWS, 0), strict=True)
+
+    return first_verified(texts, sketches(), index.query, index.insert)
+
+
+@pytest.mark.parametrize(("copies", "rounds"), [(3, ROUNDS), (10, 1)])
+@pytest.mark.benchmark(group="de-duplication of copies of the packaged corpora in other words")
+def test_deduplication(
+    benchmark: BenchmarkFixture,
+    capsys: pytest.CaptureFixture[str],
+    real_texts: list[str],
+    copies: int,
+    rounds: int,
+) -> None:
+    roads = Deduplication(plant(real_texts, copies), {"here": ours, "datasketch": by_datasketch})
+    benchmark.pedantic(roads.round, rounds=rounds)
+    report = Report(benchmark, capsys)
+    removal = roads.report(report)["here"]
+    roads.compare(report, "here", "datasketch", "documents", 5)
+    assert removal.recall >= 0.95
+    assert removal.false <= 1e-3
+
+
+@pytest.mark.benchmark(group="rensa and datasketch as libraries: signatures and index, same bands")
+def test_libraries(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], real_texts: list[str]
+) -> None:
+    roads = Deduplication(plant(real_texts, 1), {"rensa": by_rensa, "datasketch": by_datasketch})
+    benchmark.pedantic(roads.round, rounds=ROUNDS)
+    report = Report(benchmark, capsys)
+    roads.report(report)
+    roads.compare(report, "rensa", "datasketch", "documents")
+
+
+@pytest.mark.benchmark(group="exact Jaccard similarity of the candidates, or trust in the bands")
+def test_verification(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], real_texts: list[str]
+) -> None:
+    roads = Deduplication(plant(real_texts, 3), {"verified": ours, "trusting": trusting})
+    benchmark.pedantic(roads.round, rounds=ROUNDS)
+    report = Report(benchmark, capsys)
+    roads.report(report)
+    roads.compare(report, "trusting", "verified", "documents")
+
+
+class Shards(NamedTuple):
+    """A folder of two shards of DCLM's schema, the bytes of their texts, a tokenizer, and room to write."""
+
+    folder: Path
+    num_bytes: int
+    tokenizer: Path
+    out: Path
 
 
 @pytest.fixture(scope="module")
-def zst(real_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A folder of two shards of DCLM's schema, and the bytes of their texts."""
-    folder = tmp_path_factory.mktemp("zst")
+def shards(real_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    root = tmp_path_factory.mktemp("zst")
     for k in range(2):
-        lines = (json.dumps(dclm_record(i, text)) for i, text in enumerate(real_texts[k::2]))
-        write_zst(folder / f"shard_0000000{k}_processed.jsonl.zst", lines)
-    return folder, sum(len(text.encode()) for text in real_texts)
+        with open_shard(root / "shards" / NAME.format(1, 0, k)) as file:
+            file.writelines(
+                json.dumps(dclm_record(i, text)) + "\n" for i, text in enumerate(real_texts[k::2])
+            )
+    train_tokenizer(real_texts[::10], 2048).save(root / "tokenizer.json")
+    (root / "out").mkdir()
+    num_bytes = sum(len(text.encode()) for text in real_texts)
+    return Shards(root / "shards", num_bytes, root / "tokenizer.json", root / "out")
 
 
-@pytest.fixture(scope="module")
-def tokenizer(real_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    train_tokenizer(real_texts[::10], 2048).save(path)
-    return path
+def tokenise_here(shards: Shards) -> int:
+    number, encoder = 0, Tokenizer.load(shards.tokenizer)
+    with open(shards.out / "tokens", "wb") as file:
+        texts = (document.text for document in read_documents(shards.folder))
+        for block in batched(texts, 1024):
+            arrays = encoder.encode(block)
+            for ids in arrays:
+                file.write(ids.astype(np.uint16).data)
+            number += sum(map(len, arrays))
+    return number
 
 
-def dclm_record(i: int, text: str) -> dict[str, Any]:
-    metadata = {"WARC-Type": "response", "WARC-Target-URI": f"http://example.org/{i}", "WARC-Truncated": None}
-    scores = {"language_id_whole_page_fasttext": {"en": 0.94}, "previous_word_count": len(text) // 6}
-    return {"text": text, "url": f"http://example.org/{i}", "metadata": metadata, **scores}
+def tokenise_by_datatrove(shards: Shards) -> int:
+    """datatrove's JsonlReader and DocumentTokenizer, without its second pass that shuffles."""
+    readers = pytest.importorskip("datatrove.pipeline.readers")
+    tokens = pytest.importorskip("datatrove.pipeline.tokens")
+    from loguru import logger
+
+    logger.remove()
+    folder = shards.out / "datatrove"
+    writer = tokens.DocumentTokenizer(str(folder), str(shards.tokenizer), shuffle_documents=False)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        writer.run(readers.JsonlReader(str(shards.folder)).run())
+    return sum(path.stat().st_size for path in folder.glob("*.ds")) // 2
 
 
-def write_zst(path: Path, lines: Iterator[str]) -> None:
-    with zstandard.open(path, "wt", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
+@pytest.mark.benchmark(group="reading and tokenising zst shards")
+def test_reading(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], shards: Shards) -> None:
+    numbers: dict[str, int] = {}
 
+    def road(name: str, work: Callable[[Shards], int]) -> Callable[[], float]:
+        def turn() -> float:
+            numbers[name] = work(shards)
+            return shards.num_bytes / 1e6
 
-@pytest.mark.benchmark(group="reading and tokenising zst shards", timer=time.process_time)
-class TestReading:
-    def test_tokenise_here(
-        self, benchmark: BenchmarkFixture, zst: tuple[Path, int], tokenizer: Path, tmp_path: Path
-    ) -> None:
-        def work() -> int:
-            number, encoder = 0, Tokenizer.load(tokenizer)
-            with open(tmp_path / "tokens", "wb") as file:
-                block: list[str] = []
-                for document in read_documents(zst[0]):
-                    block.append(document.text)
-                    if len(block) == 1024:
-                        number += write_tokens(file, encoder, block)
-                        block = []
-                return number + write_tokens(file, encoder, block)
+        return turn
 
-        number = benchmark.pedantic(work, rounds=3)
-        assert number * 2 == (tmp_path / "tokens").stat().st_size
-        benchmark.extra_info.update(mb_per_second=zst[1] / 1e6 / benchmark.stats.stats.min, tokens=number)
-
-    def test_tokenise_datatrove(
-        self, benchmark: BenchmarkFixture, zst: tuple[Path, int], tokenizer: Path, tmp_path: Path
-    ) -> None:
-        """datatrove's JsonlReader and DocumentTokenizer, without its second pass that shuffles."""
-        readers = pytest.importorskip("datatrove.pipeline.readers")
-        tokens = pytest.importorskip("datatrove.pipeline.tokens")
-        from loguru import logger
-
-        logger.remove()
-
-        def work() -> int:
-            reader = readers.JsonlReader(str(zst[0]))
-            writer = tokens.DocumentTokenizer(str(tmp_path), str(tokenizer), shuffle_documents=False)
-            writer.run(reader.run())
-            return sum(path.stat().st_size for path in tmp_path.glob("*.ds")) // 2
-
-        number = benchmark.pedantic(work, rounds=3)
-        encoder = Tokenizer.load(tokenizer)
-        texts = [document.text for document in read_documents(zst[0])]
-        assert number == sum(len(ids) for ids in encoder.encode(texts))
-        benchmark.extra_info.update(mb_per_second=zst[1] / 1e6 / benchmark.stats.stats.min, tokens=number)
-
-
-def write_tokens(file: Any, encoder: Tokenizer, block: list[str]) -> int:
-    arrays = encoder.encode(block)
-    for ids in arrays:
-        file.write(ids.astype(np.uint16).data)
-    return sum(map(len, arrays))
+    works = {"here": tokenise_here, "datatrove": tokenise_by_datatrove}
+    roads = ByProcessor({name: road(name, work) for name, work in works.items()})
+    roads.run(benchmark, rounds=1 if IS_SMALL else 7)
+    assert numbers["here"] == numbers["datatrove"]
+    report = Report(benchmark, capsys)
+    roads.compare(report, "here", "datatrove", "MB of text", 1)
 
 
 GROW = """
@@ -227,41 +348,43 @@ from pathlib import Path
 import torch  # which workers import, before the clock starts
 from sbp_bayes.corpus import CorpusConfig, prepare_corpus
 config = CorpusConfig(paths=(sys.argv[1],), vocab_size=1024)
-start = time.process_time()
+
+def resident(name):
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name)]
+    return int(line.split()[1]) * 1024
+
+before, start = resident("VmRSS"), time.process_time()
 prepare_corpus(config, Path(sys.argv[2]), num_workers=1)
-seconds = time.process_time() - start
-(line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-print(seconds, int(line.split()[1]) / 1024)
+print(time.process_time() - start, resident("VmHWM") - before)
 """
 
 
-@pytest.mark.benchmark(group="growth: the corpus stage from a tenth of the documents to all")
-def test_growth(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """Time a document grows at most like log n; memory stays flat. Processor seconds, one process."""
-    words = [f"{a}{b}" for a in "bcdfghklmnprst" for b in ("a", "en", "ion", "or", "um", "ist", "al", "er")]
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's count of a process's peak")
+@pytest.mark.benchmark(group="growth of the corpus stage: " + ", ".join(f"{n:,}" for n in SIZES))
+def test_growth(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Processor seconds of one process, which a busy machine changes little, and its peak."""
+    for size in SIZES:
+        write_shards(tmp_path / str(size), num_documents=size, median_words=100, seed=size)
     seconds, memory = {}, {}
-    sizes = (DOCUMENTS // 10, DOCUMENTS)
-    for size in sizes:
-        random = np.random.default_rng(size)
-        for k in range(10):
-            draws = (random.integers(len(words), size=150) for _ in range(size // 10))
-            lines = (json.dumps(dclm_record(i, " ".join(words[j] for j in d))) for i, d in enumerate(draws))
-            folder = tmp_path / str(size)
-            folder.mkdir(exist_ok=True)
-            write_zst(folder / f"shard_0000000{k}_processed.jsonl.zst", lines)
 
-    def grow(size: int) -> None:
-        command = [sys.executable, "-c", GROW, tmp_path / str(size), tmp_path / f"out{size}"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        seconds[size], memory[size] = map(float, done.stdout.split())
+    def grow() -> None:
+        for size in SIZES:
+            command = [sys.executable, "-c", GROW, tmp_path / str(size), tmp_path / f"out{size}"]
+            environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            seconds[size], memory[size] = map(float, done.stdout.split())
 
-    grow(sizes[0])
-    benchmark.pedantic(grow, args=(sizes[1],), rounds=1)
-    ratio = seconds[sizes[1]] / seconds[sizes[0]] / 10
-    benchmark.extra_info.update(
-        time_per_document_ratio=ratio,
-        allowed_ratio=math.log(sizes[1]) / math.log(sizes[0]),
-        mebibytes=list(memory.values()),
-        seconds=list(seconds.values()),
-    )
-    assert memory[sizes[1]] < 1024
+    benchmark.pedantic(grow, rounds=1)
+    report = Report(benchmark, capsys)
+    for size in SIZES:
+        report.value(f"{size:,} documents", Spread.of([1e6 * seconds[size] / size]), "µs a document")
+        report.value(
+            f"{size:,} documents, peak", Spread.of([memory[size] / 2**20]), "MiB over the libraries'"
+        )
+    first = SIZES[0]
+    for size in SIZES[1:]:
+        ratio = seconds[size] / size / (seconds[first] / first)
+        allowed = math.log(size) / math.log(first)
+        report.bar(f"time a document, {size:,} over {first:,}", Spread.of([ratio]), allowed, most=True)
+    slope = (memory[SIZES[2]] - memory[SIZES[1]]) / (SIZES[2] - SIZES[1])
+    report.value("memory for each further document", Spread.of([slope]), "bytes")

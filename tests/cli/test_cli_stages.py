@@ -1,5 +1,6 @@
 """The stages run one after the other on folders, as the help's example says."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -86,6 +87,10 @@ def test_statistics_of_a_corpus(tmp_path, texts, sbp, mistake, monkeypatch):
     (row,) = [line for line in lines if line[:1] == ["pool"]]
     assert row[1:4] == [f"{pool[key]:,}" for key in ("documents", "tokens", "bytes")]
     assert ["a", "budget", "of", "20", "repetitions", f"{20 * pool['tokens']:,}"] in lines
+    numbers = json.loads(sbp("corpus", "stats", tmp_path / "corpus", "--json"))
+    assert numbers["counts"] == manifest.counts
+    assert numbers["splits"]["pool"]["tokens"] == pool["tokens"]
+    assert sum(numbers["splits"]["pool"]["lengths"].values()) == pool["documents"]
     assert mistake("corpus", "stats", texts).endswith("(`sbp corpus TEXT --out DIR` makes one)")
     # Text in a folder of this name is read as a path.
     (tmp_path / "stats").mkdir()

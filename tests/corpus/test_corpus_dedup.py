@@ -1,13 +1,22 @@
 """De-duplication against brute force on word 5-grams computed with Python sets."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.corpus import Document, deduplicate, minhash
-from sbp_bayes.corpus.minhash import MISS_PROBABILITY, Bands, WordHashes, band_keys, shingle_hashes
+from sbp_bayes.corpus import Document, deduplicate
+from sbp_bayes.corpus.minhash import (
+    LONGEST_WORD,
+    MISS_PROBABILITY,
+    Bands,
+    band_keys,
+    shingle_hashes,
+    word_hashes,
+)
 
 WORDS = [f"w{i}" for i in range(400)]
 
@@ -127,19 +136,38 @@ def test_pairs_share_a_band_as_often_as_the_s_curve_says(verified, rows):
         for i in range(300):
             common = [f"c{i}x{k}" for k in range(shared + 4)]
             pairs += [" ".join([*common, *(f"{side}{i}x{k}" for k in range(200 - shared))]) for side in "ab"]
-        keys = band_keys(*shingle_hashes(pairs, WordHashes()), bands, seed=shared)
+        keys = band_keys(*shingle_hashes(pairs), bands, seed=shared)
         found = int((keys[::2] == keys[1::2]).any(1).sum())
         expected = bands.probability(shared / (400 - shared))
         assert abs(found - 300 * expected) <= 4.5 * (300 * expected * (1 - expected)) ** 0.5 + 1e-9
 
 
-@pytest.mark.parametrize("remembered", [10, 1 << 19])
-def test_band_keys_do_not_depend_on_company_or_memory(monkeypatch, remembered):
-    monkeypatch.setattr(minhash, "MAX_KNOWN_WORDS", remembered)
+WHITE_SPACE = " \t\n\x0b\x0c\r\x1c\x1f\x85\xa0\u1680\u2003\u2028\u3000"
+
+
+@given(st.lists(st.text(alphabet="aBÄ日\0\u200b" + WHITE_SPACE, max_size=30), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_words_are_what_python_splits_and_equal_where_their_hashes_are(texts):
+    hashes, ends = word_hashes(texts)
+    words = [text.lower().split() for text in texts]
+    assert np.diff(ends).tolist() == list(map(len, words))
+    known = dict(zip(itertools.chain.from_iterable(words), hashes.tolist(), strict=False))
+    assert [known[w] for text in words for w in text] == hashes.tolist()
+    assert len(set(known.values())) == len(known)
+
+
+def test_words_of_every_length_differ_by_each_of_their_letters():
+    alike = ["a" * n for n in range(1, LONGEST_WORD + 20)]
+    changed = [w[:k] + "b" + w[k + 1 :] for w in alike for k in range(len(w))]
+    hashes, _ = word_hashes([" ".join(alike), " ".join(changed)])
+    assert len(np.unique(hashes)) == len(set(alike + changed)) == len(hashes)
+
+
+def test_band_keys_do_not_depend_on_company():
     texts = varied_texts(3, 40)
     bands = Bands.at(0.8)
-    together = band_keys(*shingle_hashes(texts, WordHashes()), bands, 0)
-    alone = np.concatenate([band_keys(*shingle_hashes([text], WordHashes()), bands, 0) for text in texts])
+    together = band_keys(*shingle_hashes(texts), bands, 0)
+    alone = np.concatenate([band_keys(*shingle_hashes([text]), bands, 0) for text in texts])
     assert np.array_equal(together, alone)
 
 

@@ -150,8 +150,9 @@ def test_bad_corpora_are_named(tmp_path, config):
     few = write_lines(tmp_path / "few.jsonl", [record(text(0))])
     with pytest.raises(CorpusError, match=r"no document in the .* split: only 1 unique"):
         prepare_corpus(dataclasses.replace(config, paths=(few,)), tmp_path / "x")
-    with pytest.raises(CorpusError, match=r"two documents have the id 'few\.jsonl:1'"):
+    with pytest.raises(CorpusError, match=r"few\.jsonl and .*few\.jsonl: documents of both .* few\.jsonl:1 "):
         prepare_corpus(dataclasses.replace(config, paths=(few, few)), tmp_path / "y")
+    assert not (tmp_path / "y").exists()
     with pytest.raises(CorpusError, match="missing: no such file"):
         prepare_corpus(dataclasses.replace(config, paths=(str(tmp_path / "missing"),)), tmp_path / "z")
     with pytest.raises(CorpusError, match="1 of 121 records rejected"):

@@ -67,6 +67,43 @@ def test_a_folder_is_read_in_order_of_relative_paths(tmp_path):
     assert {d.source for d in documents} == {"root"}
 
 
+def test_links_are_followed_and_none_is_left_out(tmp_path):
+    write(tmp_path / "elsewhere" / "deep" / "a.jsonl", json_lines(["linked"]))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "file.jsonl").symlink_to(tmp_path / "elsewhere" / "deep" / "a.jsonl")
+    (tmp_path / "elsewhere" / "deep" / "back").symlink_to(tmp_path / "elsewhere")
+    assert [d.id for d in read_documents(tmp_path / "root")] == ["file.jsonl:1", "folder/deep/a.jsonl:1"]
+    (tmp_path / "root" / "gone.jsonl").symlink_to(tmp_path / "nothing")
+    with pytest.raises(CorpusError, match=r"gone\.jsonl: cannot be read \(a link to nothing"):
+        read_documents(tmp_path / "root")
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "a.jsonl", json_lines(TEXTS))
+    (tmp_path / "closed").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(folder):
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(CorpusError, match=r"closed: cannot be read \(Permission denied\)"):
+        read_documents(tmp_path)
+
+
+def test_a_row_group_of_parquet_is_never_held(tmp_path):
+    """What Arrow holds is far less than the only row group's 20 MB."""
+    table = pa.table({"text": [f"{i} " + "x" * 2000 for i in range(10_000)]})
+    pq.write_table(table, tmp_path / "x.parquet", use_dictionary=False, compression="none")
+    del table
+    before = pa.total_allocated_bytes()
+    most = max(pa.total_allocated_bytes() for _ in read_documents(tmp_path / "x.parquet"))
+    assert most - before < 8_000_000
+
+
 def test_concatenated_members_are_read_to_the_end(tmp_path):
     for ending in (".jsonl.gz", ".jsonl.zst"):
         path = write(tmp_path / f"x{ending}", FORMATS[ending](TEXTS) + FORMATS[ending](TEXTS[:1]))

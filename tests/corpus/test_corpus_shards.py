@@ -3,7 +3,12 @@
 import dataclasses
 import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +175,48 @@ def test_changed_shards_are_named(config, dclm, tmp_path):
     write(root / SHARDS[2], [record(9)])
     with pytest.raises(StoreError, match=f"another plan.*changed since then: {SHARDS[2]}$"):
         prepare_corpus(here, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()  # as if it had been stopped half-way
+    with pytest.raises(StoreError, match=f"another plan.*changed since then: {SHARDS[2]}$"):
+        prepare_corpus(here, tmp_path / "out")
+
+
+def test_files_of_one_name_are_refused_before_they_are_read(config, dclm, tmp_path):
+    twice = tuple(str(dclm / f"global-shard_0{g}_of_10") for g in (1, 2))
+    name = SHARDS[0].partition("/")[2]
+    with pytest.raises(CorpusError, match=f"02_of_10/{name}: documents of both would have the ids {name}:1"):
+        prepare_corpus(dataclasses.replace(config, paths=twice), tmp_path / "out")
+    # A folder that holds both does it, and links make one.
+    (tmp_path / "both").mkdir()
+    for path in twice:
+        (tmp_path / "both" / Path(path).name).symlink_to(path)
+    linked = dataclasses.replace(config, paths=(str(tmp_path / "both"),))
+    assert prepare_corpus(linked, tmp_path / "out").counts["read"] == 351
+
+
+def test_the_field_of_the_text_can_have_another_name(config, tmp_path):
+    records = [{"body": text(i), "text": "not this"} for i in range(80)]
+    write(tmp_path / "x.jsonl", records)
+    paths = (str(tmp_path / "x.jsonl"),)
+    manifest = prepare_corpus(dataclasses.replace(config, paths=paths, text_field="body"), tmp_path / "out")
+    pool = Corpus.load(manifest.directory / "pool")
+    assert set(pool.texts) <= {text(i) for i in range(80)}
+    assert pool.metadata[0] == {"text": "not this"}
+
+
+def test_kill_9_of_all_processes_and_a_rerun(serial, dclm, tmp_path):
+    """The command line is killed as soon as a shard is done, and again as soon as one is tokenised."""
+    settings = [f"--set={key}=0.1" for key in ("validation_share", "test_share", "max_bad_share")]
+    command = [sys.executable, "-m", "sbp_bayes.cli", "corpus", dclm, "--vocab-size", "300", *settings]
+    command += ["--workers", "2", "--out", tmp_path / "out"]
+    for sign in ("000000.json", "000000.tokens.json"):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        while not (tmp_path / "out" / "shards" / sign).exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "out" / "manifest.json").exists()
+    assert prints(prepare_corpus(settings_for(dclm), tmp_path / "out", num_workers=1)) == prints(serial)
 
 
 def test_a_shard_that_changes_while_it_is_read(config, dclm, tmp_path):
