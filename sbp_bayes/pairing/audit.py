@@ -21,12 +21,14 @@ class SearchReport:
         recall: share of the k nearest that it found on audited rows; 1 for exact search.
         effort: ef of the graph, lists probed of the inverted file, or 0.
         bytes_per_vector: of what is searched, before float32 ranks again.
+        shards: parts that the vectors were cut into.
     """
 
     backend: str
     recall: float
     effort: int
     bytes_per_vector: float
+    shards: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,13 +47,18 @@ class Audit:
     @classmethod
     def of(cls, unit: np.ndarray, k: int, quantised: Codes | None = None) -> "Audit":
         """Search `unit` (N, D) exactly for the audited rows."""
-        rows = np.unique(np.linspace(0, len(unit) - 1, min(AUDITED_ROWS, len(unit))).astype(np.int64))
+        rows = audited_rows(len(unit))
         ids, similarities = exact_neighbours(unit, k, rows, quantised)
         return cls(rows=rows, ids=ids, similarities=similarities)
 
     def recall(self, similarities: np.ndarray) -> float:
         """Share of found similarities (R, k) that reach the true k-th: equally near rows count alike."""
         return float((similarities >= self.similarities[:, -1:] - 1e-5).mean())
+
+
+def audited_rows(num_rows: int) -> np.ndarray:
+    """Return up to 500 evenly spaced row numbers, int64, rising."""
+    return np.unique(np.linspace(0, num_rows - 1, min(AUDITED_ROWS, num_rows)).astype(np.int64))
 
 
 Found = tuple[np.ndarray, np.ndarray]

@@ -5,10 +5,10 @@ from typing import Literal
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.pairing.audit import Found, SearchReport
-from sbp_bayes.pairing.exact import exact_neighbours
 from sbp_bayes.pairing.inverted import inverted_neighbours
+from sbp_bayes.pairing.join import Join, Rows, join_neighbours
 
 Backend = Literal["auto", "exact", "hnsw", "inverted"]
 
@@ -32,7 +32,7 @@ def nearest_neighbours(
         vectors: float (N, D); scaled to unit length here.
         k: neighbours wanted, 1 ≤ k < N.
         backend: "exact" compares all pairs; "inverted" and "hnsw" are approximate, their recall audited;
-            "auto" is exact up to 20,000 rows and inverted beyond.
+            "auto" is exact up to 20,000 rows and inverted beyond (hnsw where a join has several shards).
         min_recall: lowest share of the true neighbours, on audited rows, of an approximate backend.
 
     Returns:
@@ -46,27 +46,46 @@ def nearest_neighbours(
 
 
 def find_neighbours(
-    vectors: np.ndarray, k: int, backend: Backend = "auto", *, min_recall: float = MIN_RECALL
+    vectors: np.ndarray,
+    k: int,
+    backend: Backend = "auto",
+    *,
+    min_recall: float = MIN_RECALL,
+    join: Join | None = None,
 ) -> tuple[Found, SearchReport]:
-    """Do as `nearest_neighbours`, and return the report on the search as well."""
+    """Do as `nearest_neighbours`, as a sharded join where one is given, and return the report as well.
+
+    Raises:
+        ConfigError: as `nearest_neighbours`, or "inverted" with several shards.
+    """
     require(
         backend in ("auto", "exact", "hnsw", "inverted"), "backend", backend, "auto, exact, hnsw or inverted"
     )
     require(k >= 1, "k", k, "at least 1")
     require(0 < min_recall <= 1, "min_recall", min_recall, "above 0, at most 1")
-    unit = unit_rows(vectors)
+    unit, join = unit_rows(vectors), Join() if join is None else join
     if k >= len(unit):
         raise PairingError(f"k = {k} neighbours asked of {len(unit)} documents: k must be below their number")
-    if backend == "auto":
-        backend = "exact" if len(unit) <= EXACT_UP_TO else "inverted"
-    if backend == "inverted":
+    method = resolved(backend, len(unit), join.num_shards)
+    if method == "inverted":
         return inverted_neighbours(unit, k, min_recall)
-    if backend == "hnsw":
-        from sbp_bayes.pairing.hnsw import hnsw_neighbours
+    rows = Rows.numbered(unit)
+    return join_neighbours(rows, rows, k, method, min_recall=min_recall, join=join)
 
-        return hnsw_neighbours(unit, k, min_recall)
-    report = SearchReport(backend="exact", recall=1.0, effort=0, bytes_per_vector=unit.shape[1] + 4.0)
-    return exact_neighbours(unit, k, np.arange(len(unit))), report
+
+def resolved(backend: Backend, num_rows: int, num_shards: int = 1) -> Literal["exact", "hnsw", "inverted"]:
+    """Return the search that `backend` means for so many rows and shards; see `nearest_neighbours`.
+
+    Raises:
+        ConfigError: "inverted" with several shards: see `join`.
+    """
+    if backend == "inverted" and num_shards > 1:
+        raise ConfigError(f"backend = inverted isn't cut into {num_shards} shards: use exact or hnsw")
+    if backend != "auto":
+        return backend
+    if num_rows <= EXACT_UP_TO:
+        return "exact"
+    return "inverted" if num_shards == 1 else "hnsw"
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
