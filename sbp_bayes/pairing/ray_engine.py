@@ -115,11 +115,15 @@ class _RaySession:
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         ray = self._ray
-        task = ray.remote(function).options(max_retries=RESTARTS)
-        calls = ((number, partial(task.remote, item)) for number, item in enumerate(items))
+        task = ray.remote(_call).options(max_retries=RESTARTS)
+        calls = ((number, partial(task.remote, function, item)) for number, item in enumerate(items))
         window = IN_FLIGHT * max(1, int(ray.cluster_resources().get("CPU", 1)))
         results = dict(_bounded(ray, calls, window))
         return [results[number] for number in range(len(items))]
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)
 
 
 class _HeldShards:
@@ -215,6 +219,12 @@ def _named_errors(ray: Any) -> Iterator[None]:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, SbpError | MemoryError):
             raise error.cause from None
+        if "ModuleNotFoundError" in str(error):
+            lines = str(error).splitlines()
+            (missing, *_) = (line for line in lines if line.startswith("ModuleNotFoundError"))
+            raise PairingError(
+                f"Ray's workers lack something ({missing}): install sbp_bayes there"
+            ) from error
         raise
     except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
         raise PairingError(

@@ -81,8 +81,8 @@ def best_by_document(
         seed: of salts and of the dealing; the pairs returned depend on neither.
     """
     salt = _salts(edges, limit, num_reducers, seed)
-    dealt = _hash(seed, edges.first, salt) % num_reducers
-    whole = _hash(seed, edges.first, np.zeros_like(salt)) % num_reducers
+    whole = _hash(edges.first, seed) % num_reducers
+    dealt = (whole + salt) % num_reducers
     balance = Balance(
         reducers=num_reducers,
         largest_share=float(np.bincount(dealt).max() / len(edges)),
@@ -93,7 +93,7 @@ def best_by_document(
     is_salted = np.isin(merged.first, edges.first[salt > 0])
     if is_salted.any():
         hubs = merged.take(is_salted)
-        parts = hubs.split(_hash(seed, hubs.first, np.zeros_like(hubs.first)) % num_reducers, num_reducers)
+        parts = hubs.split(_hash(hubs.first, seed) % num_reducers, num_reducers)
         merged = Edges.joined([merged.take(~is_salted), *session.map(reduce, parts)])
     return merged.take(np.argsort(merged.first, kind="stable")), balance
 
@@ -115,14 +115,13 @@ def _salts(edges: Edges, limit: int | None, num_reducers: int, seed: int) -> np.
     fair = len(edges) / num_reducers
     group = max(limit or 1, 2 * degrees.mean(), fair / GROUPS_PER_REDUCER)
     salts = np.ceil(degrees / group).astype(np.int64)
-    salt: np.ndarray = _hash(seed, edges.second, np.zeros_like(document)) % salts[document]
+    salt: np.ndarray = _hash(edges.second, seed) % salts[document]
     return salt
 
 
-def _hash(seed: int, ids: np.ndarray, salt: np.ndarray) -> np.ndarray:
-    """Return numbers below 2⁶³, int64, that are a function of seed, id and salt (SplitMix64's mixing)."""
+def _hash(ids: np.ndarray, seed: int) -> np.ndarray:
+    """Return numbers below 2⁶³, int64, that are a function of id and seed (SplitMix64's mixing)."""
     mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(derive_seed(seed, "salt"))
-    mixed += salt.astype(np.uint64) * np.uint64(0xD1342543DE82EF95)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
