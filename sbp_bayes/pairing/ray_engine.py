@@ -15,7 +15,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -50,6 +50,7 @@ class RayEngine:
 
     def __init__(self, address: str | None = None) -> None:
         self.address = address
+        self._session: _RaySession | None = None
 
     @contextmanager
     def start(self) -> Iterator[Session]:
@@ -64,15 +65,25 @@ class RayEngine:
         except ImportError as error:
             raise PairingError("engine = ray needs Ray: pip install 'sbp_bayes[scale]'") from error
         with _named_errors(ray):
-            if ray.is_initialized():
-                yield _RaySession(ray)
+            if self._session is not None:
+                yield self._session
                 return
-            with _local(ray) if self.address is None else _cluster(ray, self.address):
-                yield _RaySession(ray)
+            with self._connection(ray):
+                self._session = _RaySession(ray)
+                try:
+                    yield self._session
+                finally:
+                    self._session.end()
+                    self._session = None
+
+    def _connection(self, ray: Any) -> AbstractContextManager[None]:
+        if ray.is_initialized():
+            return nullcontext()
+        return _local(ray) if self.address is None else _cluster(ray, self.address)
 
 
 class ShardHost:
-    """The actor: holds the shards that it has been asked of."""
+    """The actor: holds the shards that it has been asked of, for one join at a time."""
 
     def __init__(self) -> None:
         import torch
@@ -80,55 +91,68 @@ class ShardHost:
         torch.set_num_threads(1)
         # Keys and queries lie in shared memory, where nobody may write; nobody does.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        self._join = -1
         self._shards: dict[int, Shard] = {}
 
-    def answer(self, start: int, unit: np.ndarray, *question: Any) -> np.ndarray | None:
-        """Ask the shard of these keys; a new actor makes it of them. See `Shard.answer`."""
+    def answer(self, join: int, start: int, unit: np.ndarray, *question: Any) -> np.ndarray | None:
+        """Ask the shard of these keys, which is made of them at its first question. See `Shard.answer`."""
+        if join != self._join:
+            self._join, self._shards = join, {}
         if start not in self._shards:
             self._shards[start] = Shard(unit, start)
         return self._shards[start].answer(*question)
 
+    def call(self, function: Callable[[Item], Result], item: Item) -> Result:
+        """Return function(item)."""
+        return function(item)
+
 
 class _RaySession:
+    """A pool of actors that lasts for several joins: to start one takes seconds."""
+
     def __init__(self, ray: Any) -> None:
-        self._ray = ray
+        self._ray, self._joins = ray, itertools.count()
+        self._hosts: list[Any] = []
 
     @contextmanager
     def hold(self, unit: np.ndarray, starts: np.ndarray) -> Iterator[Shards]:
-        ray, cpus = self._ray, max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        number = min(len(starts), cpus)
+        keys = [self._ray.put(part) for part in np.split(unit, starts[1:])]
+        hosts = self._hosts_for(len(keys))
+        yield _HeldShards(self._ray, next(self._joins), hosts, keys, [int(start) for start in starts])
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        hosts = self._hosts_for(len(items))
+        calls = (
+            (number, partial(host.call.remote, function, item))
+            for number, (item, host) in enumerate(zip(items, itertools.cycle(hosts), strict=False))
+        )
+        results = dict(_bounded(self._ray, calls, IN_FLIGHT * len(hosts)))
+        return [results[number] for number in range(len(items))]
+
+    def end(self) -> None:
+        """Stop the actors."""
+        for host in self._hosts:
+            self._ray.kill(host)
+
+    def _hosts_for(self, number: int) -> list[Any]:
+        """Return an actor for each of so many works, at most one a core of the cluster."""
+        number = min(number, max(1, int(self._ray.cluster_resources().get("CPU", 1))))
+        missing = number - len(self._hosts)
         # Where others use the cluster, actors share cores with them rather than wait for their end.
-        is_room = ray.available_resources().get("CPU", 0) >= number
-        host = ray.remote(ShardHost).options(
+        is_room = self._ray.available_resources().get("CPU", 0) >= missing
+        host = self._ray.remote(ShardHost).options(
             num_cpus=int(is_room),
             max_restarts=RESTARTS,
             max_task_retries=RESTARTS,
             scheduling_strategy="SPREAD",
         )
-        keys = [ray.put(part) for part in np.split(unit, starts[1:])]
-        hosts = [host.remote() for _ in range(number)]
-        try:
-            yield _HeldShards(ray, hosts, keys, [int(start) for start in starts])
-        finally:
-            for actor in hosts:
-                ray.kill(actor)
-
-    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        ray = self._ray
-        task = ray.remote(_call).options(max_retries=RESTARTS)
-        calls = ((number, partial(task.remote, function, item)) for number, item in enumerate(items))
-        window = IN_FLIGHT * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        results = dict(_bounded(ray, calls, window))
-        return [results[number] for number in range(len(items))]
-
-
-def _call(function: Callable[[Item], Result], item: Item) -> Result:
-    return function(item)
+        self._hosts += [host.remote() for _ in range(missing)]
+        return self._hosts[:number]
 
 
 class _HeldShards:
-    def __init__(self, ray: Any, hosts: list[Any], keys: list[Any], starts: list[int]) -> None:
-        self._ray, self._hosts, self._keys, self._starts = ray, hosts, keys, starts
+    def __init__(self, ray: Any, join: int, hosts: list[Any], keys: list[Any], starts: list[int]) -> None:
+        self._ray, self._join, self._hosts, self._keys, self._starts = ray, join, hosts, keys, starts
 
     def answers(self, questions: Iterable[Question], k: int, method: Method, effort: int) -> Iterator[Answer]:
         def calls() -> Iterator[tuple[tuple[int, int], Callable[[], Any]]]:
@@ -136,7 +160,7 @@ class _HeldShards:
                 block = self._ray.put(question.queries), self._ray.put(question.own)
                 for shard in question.shards:
                     host, key = self._hosts[shard % len(self._hosts)], (question.block, shard)
-                    of_shard = self._starts[shard], self._keys[shard]
+                    of_shard = self._join, self._starts[shard], self._keys[shard]
                     yield key, partial(host.answer.remote, *of_shard, *block, k, method, effort)
 
         for (block, shard), packed in _bounded(self._ray, calls(), IN_FLIGHT * len(self._keys)):

@@ -198,16 +198,17 @@ def test_a_killed_driver_leaves_its_parts_and_no_worker_on_the_cluster(engine, t
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-c", DRIVER, address, str(tmp_path)]
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ours = set(processes_of("ray::ShardHost"))
     with subprocess.Popen(command, env=os.environ | paths, stderr=subprocess.DEVNULL) as process:
         while not list(tmp_path.glob("??????.part")):
             assert process.poll() is None
             time.sleep(0.01)
-        workers = set(two_hosts())
+        workers = set(processes_of("ray::ShardHost")) - ours
         process.kill()
+    assert len(workers) == 2
     wait_for(lambda: not workers & set(processes_of("ray::ShardHost")))
     kept = {path.name for path in tmp_path.glob("*.part")}
     blocks = {name for name in kept if "-" not in name}
-    assert len(workers) == 2
     assert 0 < len(blocks) < 60
     asked = []
     answers = ray_engine._HeldShards.answers
@@ -227,7 +228,9 @@ def test_a_killed_driver_leaves_its_parts_and_no_worker_on_the_cluster(engine, t
     same(found, exact_neighbours(unit_rows(rows), 5, np.arange(6000)))
 
 
-def test_command_line_pairs_by_ray_as_by_itself(engine, tmp_path, capsys):
+def test_command_line_pairs_by_ray_as_by_itself(engine, tmp_path, capsys, monkeypatch):
+    addresses = []
+    monkeypatch.setattr("sbp_bayes.cli.stages.RayEngine", lambda address: addresses.append(address) or engine)
     words = [
         f"{a}{b}{c}" for a in ("bad", "kel", "lor", "min") for b in "aeiou" for c in ("gor", "har", "fin")
     ]
@@ -241,7 +244,10 @@ def test_command_line_pairs_by_ray_as_by_itself(engine, tmp_path, capsys):
     )
     pair = ["pair", corpus, "--alpha", "0", "--set", "dimension=4", "--out"]
     assert main([*pair, str(tmp_path / "here")]) == 0
-    assert main([*pair, str(tmp_path / "by_ray"), "--engine", "ray", "--shards", "3"]) == 0
+    assert (
+        main([*pair, str(tmp_path / "by_ray"), "--engine", "ray", "--address", "a:1", "--shards", "3"]) == 0
+    )
+    assert addresses == ["a:1"]
     assert "search shards" in " ".join(capsys.readouterr().out.split())
     here, by_ray = (PairSet.load(tmp_path / name / "train") for name in ("here", "by_ray"))
     assert here.fingerprint == by_ray.fingerprint
