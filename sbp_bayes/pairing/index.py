@@ -5,10 +5,11 @@ from typing import Literal
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.errors import ConfigError, PairingError
+from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.audit import Found, SearchReport
 from sbp_bayes.pairing.inverted import inverted_neighbours
 from sbp_bayes.pairing.join import Join, Rows, join_neighbours
+from sbp_bayes.pairing.shard import Method
 
 Backend = Literal["auto", "exact", "hnsw", "inverted"]
 
@@ -32,7 +33,7 @@ def nearest_neighbours(
         vectors: float (N, D); scaled to unit length here.
         k: neighbours wanted, 1 ≤ k < N.
         backend: "exact" compares all pairs; "inverted" and "hnsw" are approximate, their recall audited;
-            "auto" is exact up to 20,000 rows and inverted beyond (hnsw where a join has several shards).
+            "auto" is exact up to 20,000 rows and inverted beyond.
         min_recall: lowest share of the true neighbours, on audited rows, of an approximate backend.
 
     Returns:
@@ -53,11 +54,7 @@ def find_neighbours(
     min_recall: float = MIN_RECALL,
     join: Join | None = None,
 ) -> tuple[Found, SearchReport]:
-    """Do as `nearest_neighbours`, as a sharded join where one is given, and return the report as well.
-
-    Raises:
-        ConfigError: as `nearest_neighbours`, or "inverted" with several shards.
-    """
+    """Do as `nearest_neighbours`, as a sharded join where one is given, and return the report as well."""
     require(
         backend in ("auto", "exact", "hnsw", "inverted"), "backend", backend, "auto, exact, hnsw or inverted"
     )
@@ -66,26 +63,18 @@ def find_neighbours(
     unit, join = unit_rows(vectors), Join() if join is None else join
     if k >= len(unit):
         raise PairingError(f"k = {k} neighbours asked of {len(unit)} documents: k must be below their number")
-    method = resolved(backend, len(unit), join.num_shards)
-    if method == "inverted":
+    method = resolved(backend, len(unit))
+    if method == "inverted" and join.num_shards == 1:  # the audit then tells how many lists to ask
         return inverted_neighbours(unit, k, min_recall)
     rows = Rows.numbered(unit)
     return join_neighbours(rows, rows, k, method, min_recall=min_recall, join=join)
 
 
-def resolved(backend: Backend, num_rows: int, num_shards: int = 1) -> Literal["exact", "hnsw", "inverted"]:
-    """Return the search that `backend` means for so many rows and shards; see `nearest_neighbours`.
-
-    Raises:
-        ConfigError: "inverted" with several shards: see `join`.
-    """
-    if backend == "inverted" and num_shards > 1:
-        raise ConfigError(f"backend = inverted isn't cut into {num_shards} shards: use exact or hnsw")
-    if backend != "auto":
-        return backend
-    if num_rows <= EXACT_UP_TO:
-        return "exact"
-    return "inverted" if num_shards == 1 else "hnsw"
+def resolved(backend: Backend, num_rows: int) -> Method:
+    """Return the search that `backend` means for so many rows."""
+    if backend == "auto":
+        return "exact" if num_rows <= EXACT_UP_TO else "inverted"
+    return backend
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:

@@ -5,9 +5,9 @@ its k best, and the answers are merged by query. Since a shard ranks by the same
 index of all keys would, and the k best of k bests are the k best of all, exact search gives the same bits
 for any number of shards, any blocks and any engine.
 
-The inverted file isn't sharded: a row asks few other lists because its own one, which lies in one shard
-alone, has told it how near its neighbours are. In each of S shards it would ask as many lists, of N/S keys,
-for about √S times the work; see `hnsw`, whose work grows by the shards' number too but from less.
+An approximate search has an index a shard, all searched with the same effort, which rises until the merged
+result of audited queries has the recall wanted. Shards cost work there: of S, each is asked by all queries,
+while an index of N/S keys is less than S times as fast as one of N: by about √S in the inverted file.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ import numpy as np
 from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.progress import progress
-from sbp_bayes.pairing import hnsw
+from sbp_bayes.pairing import hnsw, inverted
 from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, search_with_audit
 from sbp_bayes.pairing.engines import Engine, LocalEngine, Question, Shards
 from sbp_bayes.pairing.parts import Parts
-from sbp_bayes.pairing.scan import unpack
+from sbp_bayes.pairing.scan import NOTHING, unpack
 from sbp_bayes.pairing.shard import Method
 from sbp_bayes.pairing.threads import blocks
 
@@ -36,13 +36,14 @@ class Join:
 
     Attributes:
         num_shards: parts of the keys, of equal size within one.
-        queries_at_once: queries of a block; a part of the work is a block against a shard.
+        queries_at_once: queries of a block; a part of the work is a block against a shard. The inverted file
+            asks list by list, so it wants many.
         engine: who does it.
         scratch: a folder for finished parts, from which an interrupted join goes on; None: it starts anew.
     """
 
     num_shards: int = 1
-    queries_at_once: int = 8192
+    queries_at_once: int = 32_768
     engine: Engine = dataclasses.field(default_factory=LocalEngine)
     scratch: Path | None = None
 
@@ -103,9 +104,8 @@ def join_neighbours(
         queries: rows of any number.
         keys: rows to be found.
         k: neighbours wanted.
-        method: "exact", or "hnsw": a graph a shard, searched with the same ef, which rises until the merged
-            result on audited queries has the recall wanted.
-        min_recall: lowest share of the true neighbours, on up to 500 audited queries, of "hnsw".
+        method: how a shard is searched.
+        min_recall: lowest share of the true neighbours, on up to 500 audited queries, unless "exact".
         join: how; by default one shard in this process.
 
     Returns:
@@ -125,29 +125,35 @@ def join_neighbours(
         if method == "exact":
             found = work.ask("exact", 0, np.arange(len(own)), join.scratch, _identity(queries, keys))
             assert found is not None
-            effort, recall, width = 0, 1.0, keys.unit.shape[1] + 4.0
+            effort, recall = 0, 1.0
         else:
-            found, effort, recall = _by_graphs(work, min_recall, _identity(queries, keys))
-            width = hnsw.bytes_per_vector(keys.unit.shape[1])
+            found, effort, recall = _audited(
+                work, method, len(keys.unit), min_recall, _identity(queries, keys)
+            )
+    width = keys.unit.shape[1]
+    size = hnsw.bytes_per_vector(width) if method == "hnsw" else width + 4.0
     report = SearchReport(
-        backend=method, recall=recall, effort=effort, bytes_per_vector=width, shards=join.num_shards
+        backend=method, recall=recall, effort=effort, bytes_per_vector=size, shards=join.num_shards
     )
     return (keys.ids[found[0]], found[1]), report
 
 
-def _by_graphs(work: "_Work", min_recall: float, identity: str) -> tuple[Found, int, float]:
+def _audited(
+    work: "_Work", method: Method, num_keys: int, min_recall: float, identity: str
+) -> tuple[Found, int, float]:
     rows = audited_rows(len(work.own))
     truth = work.ask("exact", 0, rows, None, identity)
     assert truth is not None
 
-    def search(ef: int, asking: np.ndarray) -> Found | None:
+    def search(effort: int, asking: np.ndarray) -> Found | None:
         is_audit = len(asking) < len(work.own)
-        return work.ask("hnsw", ef, asking, None if is_audit else work.join.scratch, identity)
+        return work.ask(method, effort, asking, None if is_audit else work.join.scratch, identity)
 
+    largest = -(-num_keys // work.join.num_shards)
     return search_with_audit(
-        "HNSW index",
+        "HNSW index" if method == "hnsw" else "inverted file",
         search,
-        efforts=hnsw.efforts(work.k),
+        efforts=hnsw.efforts(work.k) if method == "hnsw" else inverted.efforts(largest),
         audit=Audit(rows=rows, ids=truth[0], similarities=truth[1]),
         num_rows=len(work.own),
         min_recall=min_recall,
@@ -167,7 +173,7 @@ class _Work:
     def ask(
         self, method: Method, effort: int, rows: np.ndarray, scratch: Path | None, identity: str
     ) -> Found | None:
-        """Return key numbers and similarities (len(rows), k) of some queries; None as `Shard.answer`."""
+        """Return key numbers and similarities (len(rows), k) of some queries; None where there are fewer."""
         num_shards, parts_of = self.join.num_shards, blocks(len(rows), self.join.queries_at_once)
         how = fingerprint(identity, method, effort, self.k, num_shards, self.join.queries_at_once)
         parts = Parts(num_shards, self.k, scratch, how)
@@ -190,7 +196,8 @@ class _Work:
                     return None
                 parts.add(block, shard, packed)
                 advance(1)
-        return unpack(parts.result(len(parts_of)))
+        found = parts.result(len(parts_of))
+        return None if (found == NOTHING).any() else unpack(found)
 
 
 def _show_nothing(_: int) -> None:

@@ -218,7 +218,7 @@ def build_pairs(
 
 
 def _without_shards_that_do_not_matter(config: PairConfig, num_documents: int) -> PairConfig:
-    method = resolved(config.backend, num_documents, config.num_shards)
+    method = resolved(config.backend, num_documents)
     return dataclasses.replace(config, num_shards=1) if method == "exact" else config
 
 

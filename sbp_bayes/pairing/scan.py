@@ -131,13 +131,6 @@ def pack_products(
     return pack(products.reshape(candidates_QC.shape), candidates_QC)
 
 
-def rank_again(
-    unit: Tensor, rows: np.ndarray, candidates_QC: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k best of each row's candidates by float32 products: ids and similarities (Q, k)."""
-    return unpack(np.sort(pack_products(unit, rows, candidates_QC), axis=1)[:, :k])
-
-
 def best_without_own(packed_QC: np.ndarray, own_Q: np.ndarray, k: int) -> np.ndarray:
     """Return the k first of each query's packed keys, sorted, `NOTHING` in its own key's stead."""
     is_own = (packed_QC & _LOW) == own_Q[:, None]

@@ -7,9 +7,10 @@ import numpy as np
 
 from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.hnsw import HnswIndex
+from sbp_bayes.pairing.inverted import InvertedKeys
 from sbp_bayes.pairing.scan import NOTHING
 
-Method = Literal["exact", "hnsw"]
+Method = Literal["exact", "hnsw", "inverted"]
 
 
 class Shard:
@@ -31,6 +32,10 @@ class Shard:
     def _graph(self) -> HnswIndex:
         return HnswIndex.build(self.unit, np.arange(len(self.unit)))
 
+    @functools.cached_property
+    def _inverted(self) -> InvertedKeys:
+        return InvertedKeys(self.unit)
+
     def answer(
         self, queries: np.ndarray, own: np.ndarray, k: int, method: Method, effort: int
     ) -> np.ndarray | None:
@@ -41,16 +46,19 @@ class Shard:
             own: int64 (Q,), number of the key that is the query itself, in any shard; -1 for none.
             k: neighbours wanted.
             method: how they are searched.
-            effort: ef of the graph.
+            effort: ef of the graph, or see `InvertedKeys.search_packed`.
 
         Returns:
             packed similarities and key numbers, ascending, int64 (Q, min(k, N)), see `scan.pack`; `NOTHING`
-            where a query's own key leaves fewer. None where the graph reaches too few keys.
+            where a query's own key leaves fewer, or the lists asked have fewer. None where the graph reaches
+            too few keys.
         """
         is_here = (own >= self.start) & (own < self.start + len(self.unit))
         own_here = np.where(is_here, own - self.start, -1)
         if method == "exact":
             found = self._exact.search(queries, own_here, k)
+        elif method == "inverted":
+            found = self._inverted.search_packed(queries, own_here, k, effort)
         else:
             self._graph.ef = effort
             reached = self._graph.search_packed(queries, own_here, k)

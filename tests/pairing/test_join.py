@@ -97,7 +97,7 @@ def test_the_best_of_bests_are_the_best_in_any_order_and_grouping(seed, num_keys
 def test_shard_answers_with_all_it_has_and_leaves_out_the_query_itself():
     unit = unit_rows(vectors(3, 4))
     shard = Shard(unit, 10)
-    for method in ("exact", "hnsw"):
+    for method in ("exact", "hnsw", "inverted"):
         packed = shard.answer(unit[:2], np.array([11, 99]), 5, method, 64)
         ids = np.where(packed == NOTHING, -1, packed & 0xFFFFFFFF)
         assert set(ids[0].tolist()) == {10, 12, -1}
@@ -122,23 +122,31 @@ def test_queries_that_are_no_keys(num_shards):
     np.testing.assert_array_equal(found[80:, 0], ids[:30])
 
 
-def test_graphs_of_shards_find_as_much_as_one_graph():
+@pytest.mark.parametrize("method", ["hnsw", "inverted"])
+@pytest.mark.parametrize("clusters", [0, 30])
+def test_indexes_of_shards_find_as_much_as_one_index(method, clusters):
     rows = vectors(2400, 32)
+    if clusters:
+        rows = 0.5 * rows + vectors(clusters, 32, seed=1)[np.arange(2400) % clusters]
     truth, _ = find_neighbours(rows, 10, "exact")
 
     def recall(num_shards):
-        (ids, _), report = find_neighbours(rows, 10, "hnsw", join=Join(num_shards=num_shards))
+        join = Join(num_shards=num_shards, queries_at_once=1000)
+        (ids, similarities), report = find_neighbours(rows, 10, method, join=join)
         assert not (ids == np.arange(2400)[:, None]).any()
+        assert all(len(set(row)) == 10 for row in ids.tolist())
+        assert (np.diff(similarities, axis=1) <= 0).all()
         assert report.recall >= 0.98
         return np.mean([len(set(a) & set(b)) for a, b in zip(ids, truth[0], strict=True)]) / 10
 
     assert recall(5) >= recall(1) - 0.005
 
 
-def test_a_join_of_graphs_that_fails_its_audit_is_refused(monkeypatch):
+@pytest.mark.parametrize(("method", "name"), [("hnsw", "HNSW index"), ("inverted", "inverted file")])
+def test_a_join_that_fails_its_audit_is_refused(method, name, monkeypatch):
     monkeypatch.setattr("sbp_bayes.pairing.audit.Audit.recall", lambda *_: 0.5)
-    with pytest.raises(PairingError, match=r"HNSW index finds 50\.0% of the 3 neighbours"):
-        find_neighbours(vectors(200, 8), 3, "hnsw", join=Join(num_shards=3))
+    with pytest.raises(PairingError, match=rf"{name} finds 50\.0% of the 3 neighbours"):
+        find_neighbours(vectors(200, 8), 3, method, join=Join(num_shards=3))
 
 
 class Counting:
@@ -258,8 +266,6 @@ def test_bad_input_is_named():
         join_neighbours(strangers, rows, 6)
     with pytest.raises(PairingError, match="6 shards of 5 documents: at most one shard a document"):
         find_neighbours(rows.unit, 2, join=Join(num_shards=6))
-    with pytest.raises(ConfigError, match="inverted isn't cut into 2 shards: use exact or hnsw"):
-        find_neighbours(rows.unit, 2, "inverted", join=Join(num_shards=2))
     for key in ("num_shards", "queries_at_once"):
         with pytest.raises(ConfigError, match=f"{key} = 0"):
             Join(**{key: 0})

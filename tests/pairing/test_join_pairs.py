@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbp_bayes.base.errors import ConfigError, PairingError, StoreError
+from sbp_bayes.base.errors import PairingError, StoreError
 from sbp_bayes.corpus import Corpus, Document, train_tokenizer
 from sbp_bayes.pairing import LocalEngine, PairConfig, PairSet, build_pairs, find_neighbours, pairs
 from sbp_bayes.pairing.salted import Edges, best_by_document
@@ -121,8 +121,6 @@ def test_shards_are_of_the_plan_where_they_can_matter(tmp_path):
     build_pairs(config, train, tmp_path)
     with pytest.raises(StoreError, match=r"differs in config\.num_shards"):
         build_pairs(dataclasses.replace(config, num_shards=2), train, tmp_path)
-    with pytest.raises(ConfigError, match="inverted isn't cut into 2 shards"):
-        build_pairs(dataclasses.replace(config, num_shards=2, backend="inverted"), train, tmp_path)
     with pytest.raises(PairingError, match="train documents: 61 shards of 60 documents"):
         build_pairs(dataclasses.replace(config, num_shards=61, backend="exact"), train, tmp_path / "many")
 
