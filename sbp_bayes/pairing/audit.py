@@ -8,8 +8,12 @@ import numpy as np
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.exact import exact_neighbours
 from sbp_bayes.pairing.quantise import Codes
+from sbp_bayes.pairing.scan import NOTHING, unpack
 
 AUDITED_ROWS = 500
+
+MOST_SHORT = 0.01
+"""Share of rows for which an approximate search may find fewer than k: exact search helps these out."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,22 @@ def audited_rows(num_rows: int) -> np.ndarray:
 
 
 Found = tuple[np.ndarray, np.ndarray]
+
+
+def filled(packed: np.ndarray, search: Callable[[np.ndarray], np.ndarray]) -> Found | None:
+    """Return what was found, rows with fewer than k asked exactly; None where these are more than 1%.
+
+    Args:
+        packed: similarities and ids, int64 (N, k), see `scan.pack`; `NOTHING` after the last one found.
+        search: numbers of rows, int64 (R,) → the same of exact search, (R, k).
+    """
+    short = np.flatnonzero(packed[:, -1] == NOTHING)
+    if len(short) > MOST_SHORT * len(packed):
+        return None
+    if len(short):
+        packed = packed.copy()
+        packed[short] = search(short)
+    return unpack(packed)
 
 
 def search_with_audit(

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.pairing.audit import Audit, Found, SearchReport, search_with_audit
+from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, filled, search_with_audit
+from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.quantise import Codes, quantise
 from sbp_bayes.pairing.scan import (
     NOTHING,
@@ -151,7 +152,9 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
     """
     codes = quantise(unit)
     lists = make_lists(unit, codes, number_of_lists(len(unit)))
-    audit = Audit.of(unit, k, codes)
+    keys, sampled = ExactKeys(unit, codes), audited_rows(len(unit))
+    ids, similarities = unpack(keys.search(unit[sampled], sampled, k))
+    audit = Audit(rows=sampled, ids=ids, similarities=similarities)
     first = probes_needed(lists, codes, audit, min(1.0, min_recall + MARGIN))
     everybody = Askers(
         unit=torch.from_numpy(unit),
@@ -161,16 +164,19 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
         own=np.arange(len(unit)),
     )
 
+    def search_exactly(rows: np.ndarray) -> np.ndarray:
+        return keys.search(unit[rows], rows, k)
+
     @functools.lru_cache(maxsize=1)
-    def search_all(doublings: int) -> np.ndarray:
+    def search_all(doublings: int) -> Found | None:
         probes = min(first << doublings, len(lists))
-        found = np.empty((len(unit), k), np.int64)
-        found[lists.order] = _search(unit, lists, everybody, k, probes=probes, care=1 << doublings)
-        return found
+        packed = np.empty((len(unit), k), np.int64)
+        packed[lists.order] = _search(unit, lists, everybody, k, probes=probes, care=1 << doublings)
+        return filled(packed, search_exactly)
 
     def search(doublings: int, rows: np.ndarray) -> Found | None:
-        found = search_all(doublings)[rows]
-        return None if (found == NOTHING).any() else unpack(found)
+        found = search_all(doublings)
+        return None if found is None else (found[0][rows], found[1][rows])
 
     efforts = range(max(MOST_DOUBLINGS, len(lists).bit_length()) + 1)
     found, doublings, recall = search_with_audit(

@@ -22,10 +22,10 @@ from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.pairing import hnsw, inverted
-from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, search_with_audit
+from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, filled, search_with_audit
 from sbp_bayes.pairing.engines import Engine, LocalEngine, Question, Shards
 from sbp_bayes.pairing.parts import Parts
-from sbp_bayes.pairing.scan import NOTHING, unpack
+from sbp_bayes.pairing.scan import unpack
 from sbp_bayes.pairing.shard import Method
 from sbp_bayes.pairing.threads import blocks
 
@@ -123,9 +123,9 @@ def join_neighbours(
     with join.engine.start() as session, session.hold(keys.unit, starts) as shards:
         work = _Work(queries=queries.unit, own=own, k=k, join=join, shards=shards)
         if method == "exact":
-            found = work.ask("exact", 0, np.arange(len(own)), join.scratch, _identity(queries, keys))
-            assert found is not None
-            effort, recall = 0, 1.0
+            packed = work.ask("exact", 0, np.arange(len(own)), join.scratch, _identity(queries, keys))
+            assert packed is not None
+            found, effort, recall = unpack(packed), 0, 1.0
         else:
             found, effort, recall = _audited(
                 work, method, len(keys.unit), min_recall, _identity(queries, keys)
@@ -141,13 +141,18 @@ def join_neighbours(
 def _audited(
     work: "_Work", method: Method, num_keys: int, min_recall: float, identity: str
 ) -> tuple[Found, int, float]:
+    def search_exactly(rows: np.ndarray) -> np.ndarray:
+        packed = work.ask("exact", 0, rows, None, identity)
+        assert packed is not None
+        return packed
+
     rows = audited_rows(len(work.own))
-    truth = work.ask("exact", 0, rows, None, identity)
-    assert truth is not None
+    truth = unpack(search_exactly(rows))
 
     def search(effort: int, asking: np.ndarray) -> Found | None:
         is_audit = len(asking) < len(work.own)
-        return work.ask(method, effort, asking, None if is_audit else work.join.scratch, identity)
+        packed = work.ask(method, effort, asking, None if is_audit else work.join.scratch, identity)
+        return None if packed is None else filled(packed, lambda short: search_exactly(asking[short]))
 
     largest = -(-num_keys // work.join.num_shards)
     return search_with_audit(
@@ -172,8 +177,8 @@ class _Work:
 
     def ask(
         self, method: Method, effort: int, rows: np.ndarray, scratch: Path | None, identity: str
-    ) -> Found | None:
-        """Return key numbers and similarities (len(rows), k) of some queries; None where there are fewer."""
+    ) -> np.ndarray | None:
+        """Return packed similarities and key numbers (len(rows), k) of some queries, see `Shard.answer`."""
         num_shards, parts_of = self.join.num_shards, blocks(len(rows), self.join.queries_at_once)
         how = fingerprint(identity, method, effort, self.k, num_shards, self.join.queries_at_once)
         parts = Parts(num_shards, self.k, scratch, how)
@@ -196,8 +201,7 @@ class _Work:
                     return None
                 parts.add(block, shard, packed)
                 advance(1)
-        found = parts.result(len(parts_of))
-        return None if (found == NOTHING).any() else unpack(found)
+        return parts.result(len(parts_of))
 
 
 def _show_nothing(_: int) -> None:

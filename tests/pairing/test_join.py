@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError, PairingError
-from sbp_bayes.pairing import Join, Rows, find_neighbours, join_neighbours
+from sbp_bayes.pairing import Join, Rows, find_neighbours, inverted, join_neighbours
 from sbp_bayes.pairing.engines import LocalEngine
 from sbp_bayes.pairing.exact import exact_neighbours
 from sbp_bayes.pairing.index import unit_rows
@@ -140,6 +140,21 @@ def test_indexes_of_shards_find_as_much_as_one_index(method, clusters):
         return np.mean([len(set(a) & set(b)) for a, b in zip(ids, truth[0], strict=True)]) / 10
 
     assert recall(5) >= recall(1) - 0.005
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_rows_in_lists_with_too_few_are_asked_exactly(num_shards, monkeypatch):
+    """Five rows of 1,000 lie apart, each in a list of its own; the rest are ten vectors. One list is asked."""
+    rows = vectors(10, 64)[np.arange(1000) % 10]
+    rows[::200] = vectors(5, 64, seed=1)
+    monkeypatch.setattr(inverted, "probes_needed", lambda *_: 1)
+    monkeypatch.setattr(inverted, "efforts", lambda _: [1])
+    monkeypatch.setattr(inverted, "number_of_lists", lambda num_rows: num_rows)
+    found, report = find_neighbours(rows, 4, "inverted", min_recall=0.5, join=Join(num_shards=num_shards))
+    assert report.effort == 1
+    assert np.isfinite(found[1]).all()
+    truth, _ = find_neighbours(rows, 4, "exact")
+    same((found[0][::200], found[1][::200]), (truth[0][::200], truth[1][::200]))
 
 
 @pytest.mark.parametrize(("method", "name"), [("hnsw", "HNSW index"), ("inverted", "inverted file")])
