@@ -142,15 +142,19 @@ def test_indexes_of_shards_find_as_much_as_one_index(method, clusters):
     assert recall(5) >= recall(1) - 0.005
 
 
-@pytest.mark.parametrize("num_shards", [1, 2])
-def test_rows_in_lists_with_too_few_are_asked_exactly(num_shards, monkeypatch):
-    """Five rows of 1,000 lie apart, each in a list of its own; the rest are ten vectors. One list is asked."""
+@pytest.mark.parametrize("is_join", [False, True])
+def test_rows_in_lists_with_too_few_are_asked_exactly(is_join, monkeypatch):
+    """Five rows of 1,000 lie apart, each in a list of its own, the rest are ten vectors; one list is asked."""
     rows = vectors(10, 64)[np.arange(1000) % 10]
     rows[::200] = vectors(5, 64, seed=1)
     monkeypatch.setattr(inverted, "probes_needed", lambda *_: 1)
     monkeypatch.setattr(inverted, "efforts", lambda _: [1])
     monkeypatch.setattr(inverted, "number_of_lists", lambda num_rows: num_rows)
-    found, report = find_neighbours(rows, 4, "inverted", min_recall=0.5, join=Join(num_shards=num_shards))
+    numbered = Rows.numbered(unit_rows(rows))
+    if is_join:
+        found, report = join_neighbours(numbered, numbered, 4, "inverted", min_recall=0.5)
+    else:
+        found, report = find_neighbours(rows, 4, "inverted", min_recall=0.5)
     assert report.effort == 1
     assert np.isfinite(found[1]).all()
     truth, _ = find_neighbours(rows, 4, "exact")
