@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.pairing import Join, Rows, find_neighbours, inverted, join_neighbours
 from sbp_bayes.pairing.engines import LocalEngine
-from sbp_bayes.pairing.exact import exact_neighbours
+from sbp_bayes.pairing.exact import ExactKeys, exact_neighbours
 from sbp_bayes.pairing.index import unit_rows
-from sbp_bayes.pairing.scan import NOTHING, pack
+from sbp_bayes.pairing.scan import NOTHING, pack, unpack
 from sbp_bayes.pairing.shard import Shard, merge
 
 
@@ -122,6 +122,16 @@ def test_queries_that_are_no_keys(num_shards):
     np.testing.assert_array_equal(found[80:, 0], ids[:30])
 
 
+def test_equal_queries_that_exact_search_compares_once_may_have_reached_different_similarities():
+    """One of them is a key, which it mustn't find, and needs one further away than the other does."""
+    unit = unit_rows(vectors(60, 8))
+    queries, own = unit[[0, 0]], np.array([0, -1])
+    cosines = np.sort(unit @ unit[0])[::-1]
+    least = np.array([cosines[2] - 0.1, cosines[1] + 0.01], np.float32)
+    found = ExactKeys(unit)._search_again(queries, own, least, 2)
+    np.testing.assert_allclose(unpack(found)[1], [cosines[1:3], cosines[:2]], atol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["hnsw", "inverted"])
 @pytest.mark.parametrize("clusters", [0, 30])
 def test_indexes_of_shards_find_as_much_as_one_index(method, clusters):
@@ -144,7 +154,7 @@ def test_indexes_of_shards_find_as_much_as_one_index(method, clusters):
 
 @pytest.mark.parametrize("is_join", [False, True])
 def test_rows_in_lists_with_too_few_are_asked_exactly(is_join, monkeypatch):
-    """Five rows of 1,000 lie apart, each in a list of its own, the rest are ten vectors; one list is asked."""
+    """Five rows of 1,000 lie apart, each in its own list, the rest are ten vectors; one list is asked."""
     rows = vectors(10, 64)[np.arange(1000) % 10]
     rows[::200] = vectors(5, 64, seed=1)
     monkeypatch.setattr(inverted, "probes_needed", lambda *_: 1)
@@ -224,9 +234,14 @@ def test_damaged_parts_are_asked_for_again_and_those_of_another_join_are_removed
     assert "000000.part is damaged" in caplog.text
     changed = rows.copy()
     changed[5] *= -1
-    for other in (dataclasses.replace(join, num_shards=3), dataclasses.replace(join, queries_at_once=299)):
+    for other in (
+        join,
+        dataclasses.replace(join, num_shards=3),
+        dataclasses.replace(join, queries_at_once=99),
+    ):
         found, _ = find_neighbours(changed, 4, "exact", join=other)
         same(found, find_neighbours(changed, 4, "exact")[0])
+        same(find_neighbours(rows, 4, "exact", join=other)[0], whole)
     (tmp_path / "join.json").write_text("{")
     same(find_neighbours(rows, 4, "exact", join=join)[0], whole)
 
