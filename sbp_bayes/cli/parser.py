@@ -116,6 +116,19 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="DIR", help=CACHE)
     parser.add_argument("--alpha", type=float, metavar="X", help="lowest similarity of a pair (default 0.5)")
     parser.add_argument("-k", type=int, metavar="N", help="neighbours searched for each document (default 8)")
+    parser.add_argument(
+        "--engine",
+        default="local",
+        choices=("local", "ray"),
+        help="who searches: this process (default), or Ray's workers, which may be lost and come back",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="with --engine ray: HOST:PORT of a running cluster, or auto (default: a Ray of its own)",
+    )
+    help = "parts that vectors are cut into, for --engine ray; exact pairs don't depend on it (default 1)"
+    parser.add_argument("--shards", type=int, metavar="N", help=help)
     _add_model(parser, required=False, help="model whose hidden states `--embedder self` averages")
 
 

@@ -16,7 +16,7 @@ from sbp_bayes.cli.tables import table
 from sbp_bayes.corpus import CorpusConfig, prepare_corpus
 from sbp_bayes.evaluation import evaluate
 from sbp_bayes.lm import load_model
-from sbp_bayes.pairing import PairConfig, PairSet, build_pairs
+from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
 from sbp_bayes.synthesis import SynthesisConfig, synthesize
 from sbp_bayes.synthesizer import TuneConfig, tune
@@ -49,8 +49,9 @@ def run_corpus(arguments: argparse.Namespace) -> Manifest:
 def run_pair(arguments: argparse.Namespace) -> Manifest:
     """Pair the documents of a corpus, and its validation documents among themselves."""
     names = ("embedder", "alpha", "k", "seed")
-    flags = {name: getattr(arguments, name) for name in names}
+    flags = {name: getattr(arguments, name) for name in names} | {"num_shards": arguments.shards}
     config = configure(PairConfig, flags, arguments.assignments)
+    engine = _engine(arguments)
     prepared = inputs.prepared_or_text(arguments)
     model = None
     if arguments.model is not None:
@@ -65,8 +66,17 @@ def run_pair(arguments: argparse.Namespace) -> Manifest:
         Path(arguments.out),
         validation=validation,
         model=model,
+        engine=engine,
         cache=None if cache is None else Path(cache),
     )
+
+
+def _engine(arguments: argparse.Namespace) -> Engine:
+    if arguments.engine == "ray":
+        return RayEngine(arguments.address)
+    if arguments.address is not None:
+        raise ConfigError(f"--address {arguments.address} needs --engine ray")
+    return LocalEngine()
 
 
 def run_tune(arguments: argparse.Namespace) -> Manifest:

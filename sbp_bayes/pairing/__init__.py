@@ -4,8 +4,10 @@ from sbp_bayes.pairing.audit import SearchReport
 from sbp_bayes.pairing.embed import Embedder
 from sbp_bayes.pairing.embedders import fit_embedder
 from sbp_bayes.pairing.embedding_cache import CachedEmbedder
+from sbp_bayes.pairing.engines import Engine, LocalEngine
 from sbp_bayes.pairing.hidden_states import SelfEmbedder
 from sbp_bayes.pairing.index import find_neighbours, nearest_neighbours
+from sbp_bayes.pairing.join import Join, Rows, join_neighbours
 from sbp_bayes.pairing.lsa import LsaEmbedder
 from sbp_bayes.pairing.minilm import MiniLmEmbedder
 from sbp_bayes.pairing.pairs import (
@@ -15,6 +17,7 @@ from sbp_bayes.pairing.pairs import (
     pair_documents,
 )
 from sbp_bayes.pairing.qwen3 import Qwen3Embedder
+from sbp_bayes.pairing.ray_engine import RayEngine
 from sbp_bayes.pairing.records import PairSet
 from sbp_bayes.pairing.sentence import SentenceEmbedder
 from sbp_bayes.pairing.shingles import containment
@@ -22,11 +25,16 @@ from sbp_bayes.pairing.shingles import containment
 __all__ = [
     "CachedEmbedder",
     "Embedder",
+    "Engine",
+    "Join",
+    "LocalEngine",
     "LsaEmbedder",
     "MiniLmEmbedder",
     "PairConfig",
     "PairSet",
     "Qwen3Embedder",
+    "RayEngine",
+    "Rows",
     "SearchReport",
     "SelfEmbedder",
     "SentenceEmbedder",
@@ -34,6 +42,7 @@ __all__ = [
     "containment",
     "find_neighbours",
     "fit_embedder",
+    "join_neighbours",
     "label_agreement",
     "nearest_neighbours",
     "pair_documents",

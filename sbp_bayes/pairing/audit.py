@@ -8,8 +8,12 @@ import numpy as np
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.exact import exact_neighbours
 from sbp_bayes.pairing.quantise import Codes
+from sbp_bayes.pairing.scan import NOTHING, unpack
 
 AUDITED_ROWS = 500
+
+MOST_SHORT = 0.01
+"""Share of rows for which an approximate search may find fewer than k: exact search helps these out."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,12 +25,14 @@ class SearchReport:
         recall: share of the k nearest that it found on audited rows; 1 for exact search.
         effort: ef of the graph, lists probed of the inverted file, or 0.
         bytes_per_vector: of what is searched, before float32 ranks again.
+        shards: parts that the vectors were cut into.
     """
 
     backend: str
     recall: float
     effort: int
     bytes_per_vector: float
+    shards: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,7 @@ class Audit:
     @classmethod
     def of(cls, unit: np.ndarray, k: int, quantised: Codes | None = None) -> "Audit":
         """Search `unit` (N, D) exactly for the audited rows."""
-        rows = np.unique(np.linspace(0, len(unit) - 1, min(AUDITED_ROWS, len(unit))).astype(np.int64))
+        rows = audited_rows(len(unit))
         ids, similarities = exact_neighbours(unit, k, rows, quantised)
         return cls(rows=rows, ids=ids, similarities=similarities)
 
@@ -54,7 +60,28 @@ class Audit:
         return float((similarities >= self.similarities[:, -1:] - 1e-5).mean())
 
 
+def audited_rows(num_rows: int) -> np.ndarray:
+    """Return up to 500 evenly spaced row numbers, int64, rising."""
+    return np.unique(np.linspace(0, num_rows - 1, min(AUDITED_ROWS, num_rows)).astype(np.int64))
+
+
 Found = tuple[np.ndarray, np.ndarray]
+
+
+def filled(packed: np.ndarray, search: Callable[[np.ndarray], np.ndarray]) -> Found | None:
+    """Return what was found, rows with fewer than k asked exactly; None where these are more than 1%.
+
+    Args:
+        packed: similarities and ids, int64 (N, k), see `scan.pack`; `NOTHING` after the last one found.
+        search: numbers of rows, int64 (R,) → the same of exact search, (R, k).
+    """
+    short = np.flatnonzero(packed[:, -1] == NOTHING)
+    if len(short) > MOST_SHORT * len(packed):
+        return None
+    if len(short):
+        packed = packed.copy()
+        packed[short] = search(short)
+    return unpack(packed)
 
 
 def search_with_audit(

@@ -1,9 +1,12 @@
 """The true nearest neighbours, found in 8 bits and proved in float32.
 
 Search in 8 bits yields candidates, float32 ranks them. Since ⟨a, b⟩ and ⟨â, b̂⟩ differ by at most
-|a − â| + |â|·|b − b̂|, a row is done when no key outside its candidates can reach the k-th of them; the few
-other rows are compared in float32 with all keys that can.
+|a − â| + |â|·|b − b̂|, a query is done when no key outside its candidates can reach the k-th of them; the few
+other queries are compared in float32 with all keys that can.
 """
+
+import dataclasses
+import functools
 
 import numpy as np
 import torch
@@ -11,12 +14,14 @@ import torch
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.pairing.quantise import Codes, quantisation_errors, quantise
 from sbp_bayes.pairing.scan import (
+    NOTHING,
     QUERIES_AT_ONCE,
     best_keys,
+    best_without_own,
     dot_products,
     keys_above,
     pack,
-    rank_again,
+    pack_products,
     unpack,
 )
 from sbp_bayes.pairing.threads import blocks, map_threads
@@ -36,29 +41,121 @@ def exact_neighbours(
         rows: int64 indices of the rows to search for.
         quantised: `unit` in 8 bits, where the caller has it.
     """
-    codes = quantise(unit) if quantised is None else quantised
-    errors = quantisation_errors(unit, codes)
-    slack = errors + (1 + errors) * errors.max() + rounding(unit.shape[1])
-    count = min(num_candidates(k), len(unit) - 1)
-    unit_ND = torch.from_numpy(unit)
-    ids, similarities = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
-    is_proved = np.empty(len(rows), bool)
+    return unpack(ExactKeys(unit, quantised).search(unit[rows], rows, k))
 
-    def search(block: slice) -> None:
-        own = rows[block]
-        queries = codes.rows(torch.from_numpy(own))
-        candidates, scores = best_keys(queries.codes, codes, count, own)
-        ids[block], similarities[block] = rank_again(unit_ND, own, candidates, k)
-        highest_outside = scores.min(axis=1) * queries.scales.numpy() + slack[own]
-        is_proved[block] = (similarities[block, -1] > highest_outside) | (count == len(unit) - 1)
 
-    map_threads(search, blocks(len(rows), QUERIES_AT_ONCE))
-    unproved = np.flatnonzero(~is_proved)
-    if len(unproved):
-        asked = rows[unproved]
-        least = similarities[unproved, -1] - slack[asked]
-        ids[unproved], similarities[unproved] = _search_again(unit, codes, asked, least, k)
-    return ids, similarities
+class ExactKeys:
+    """Keys that any queries can be compared with.
+
+    Args:
+        unit: unit rows, float32 (N, D), the keys.
+        quantised: `unit` in 8 bits, where the caller has it.
+    """
+
+    def __init__(self, unit: np.ndarray, quantised: Codes | None = None) -> None:
+        self.unit = unit
+        self.codes = quantise(unit) if quantised is None else quantised
+        self._worst_error = quantisation_errors(unit, self.codes).max()
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    def search(self, queries: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
+        """Return each query's k nearest keys, or all keys where they are fewer.
+
+        A query's result depends on itself and the keys alone, to the last bit.
+
+        Args:
+            queries: unit rows, float32 (Q, D).
+            own: int64 (Q,), the key that a query mustn't find, as it's itself; -1 for none.
+            k: neighbours wanted, at least 1.
+
+        Returns:
+            what `scan.pack` makes of similarities and key numbers, int64 (Q, min(k, N)), ascending; in the
+            last column `scan.NOTHING` where a query's own key leaves fewer.
+        """
+        k = min(k, len(self))
+        count = min(num_candidates(k), len(self))
+        queries_QD, keys_ND = torch.from_numpy(queries), torch.from_numpy(self.unit)
+        found, least = np.empty((len(queries), k), np.int64), np.empty(len(queries), np.float32)
+        is_proved = np.empty(len(queries), bool)
+
+        def search(block: slice) -> None:
+            codes, rows = quantise(queries[block]), np.arange(block.start, block.stop)
+            candidates, scores = best_keys(codes.codes, self.codes, count, own[block])
+            products = pack_products(queries_QD, rows, candidates, keys_ND)
+            found[block] = best_without_own(products, own[block], k)
+            slack = self._slack(queries[block], codes)
+            highest_outside = scores.min(axis=1) * codes.scales.numpy() + slack
+            reached = unpack(found[block, -1])[1]
+            is_proved[block] = (reached > highest_outside) | (count == len(self))
+            least[block] = reached - slack
+
+        map_threads(search, blocks(len(queries), QUERIES_AT_ONCE))
+        unproved = np.flatnonzero(~is_proved)
+        if len(unproved):
+            found[unproved] = self._search_again(queries[unproved], own[unproved], least[unproved], k)
+        return found
+
+    def _slack(self, queries: np.ndarray, codes: Codes) -> np.ndarray:
+        """Return by how much a query's 8-bit score and float32 product with any key can differ."""
+        errors = quantisation_errors(queries, codes)
+        return errors + (1 + errors) * self._worst_error + rounding(self.unit.shape[1])
+
+    def _search_again(self, queries: np.ndarray, own: np.ndarray, least: np.ndarray, k: int) -> np.ndarray:
+        """Return packed (Q, k) as `search`, comparing each query with all that score `least` in 8 bits.
+
+        Equal vectors are compared once, so that a corpus of copies isn't compared copy by copy.
+        """
+        keys = self._distinct
+        first, asker = groups_of_equal(queries)
+        asking_GD, codes = torch.from_numpy(queries[first]), quantise(queries[first])
+        thresholds = np.full(len(first), np.inf, np.float32)
+        np.minimum.at(thresholds, asker, least)
+        thresholds /= codes.scales.numpy()
+        by_group = np.argsort(asker, kind="stable")
+        ends = np.cumsum(np.bincount(asker))
+        found = np.empty((len(queries), k), np.int64)
+
+        def search(block: slice) -> None:
+            near, offsets = keys_above(codes.codes[block], keys.codes, thresholds[block])
+            products = dot_products(asking_GD, np.arange(block.start, block.stop), offsets, near, keys.unit)
+            taken = np.minimum(keys.sizes[near], k + 1)  # its smallest ids, one of which may be the query's
+            stops = np.cumsum(taken)
+            within = np.repeat(keys.starts[near] - stops + taken, taken) + np.arange(stops[-1])
+            lengths = np.diff(np.concatenate([[0], stops])[offsets])
+            table = np.full((len(lengths), lengths.max()), NOTHING)
+            is_used = np.arange(table.shape[1]) < lengths[:, None]
+            table[is_used] = pack(np.repeat(products, taken), keys.members[within])
+            table = np.sort(table, axis=1)[:, : k + 1]
+            places = by_group[ends[block.start - 1] if block.start else 0 : ends[block.stop - 1]]
+            found[places] = best_without_own(table[asker[places] - block.start], own[places], k)
+
+        map_threads(search, blocks(len(first), QUERIES_AT_ONCE))
+        return found
+
+    @functools.cached_property
+    def _distinct(self) -> "_Distinct":
+        first, group = groups_of_equal(self.unit)
+        sizes = np.bincount(group)
+        return _Distinct(
+            unit=torch.from_numpy(self.unit[first]),
+            codes=self.codes.rows(torch.from_numpy(first)),
+            members=np.argsort(group, kind="stable"),
+            starts=np.cumsum(sizes) - sizes,
+            sizes=sizes,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Distinct:
+    """The G distinct vectors among N keys; group g is members[starts[g] : starts[g] + sizes[g]]."""
+
+    unit: torch.Tensor
+    codes: Codes
+    members: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
 
 
 def num_candidates(k: int) -> int:
@@ -71,46 +168,12 @@ def rounding(width: int) -> float:
     return 4 * width * float(np.finfo(np.float32).eps)
 
 
-def _search_again(
-    unit: np.ndarray, codes: Codes, rows: np.ndarray, least: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and similarities (len(rows), k), comparing each row with all that score `least` in 8 bits.
+def groups_of_equal(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first row of each distinct vector, and each row's index among these, by rising row.
 
-    Equal vectors are compared once, so that a corpus of copies isn't compared copy by copy.
+    Args:
+        unit: float32 (N, D).
     """
-    distinct, group = _groups_of_equal(unit)
-    members = np.argsort(group, kind="stable")
-    sizes = np.bincount(group)
-    starts = np.cumsum(sizes) - sizes
-    unit_GD, keys = torch.from_numpy(unit[distinct]), codes.rows(torch.from_numpy(distinct))
-    ids, similarities = np.empty((len(rows), k), np.int64), np.empty((len(rows), k), np.float32)
-    asked, first, asker = np.unique(group[rows], return_index=True, return_inverse=True)
-    by_group = np.argsort(asker, kind="stable")
-    ends = np.cumsum(np.bincount(asker))
-
-    def search(block: slice) -> None:
-        queries = keys.rows(torch.from_numpy(asked[block]))
-        near, offsets = keys_above(queries.codes, keys, least[first[block]] / queries.scales.numpy())
-        products = dot_products(unit_GD, asked[block], offsets, near)
-        taken = np.minimum(sizes[near], k + 1)  # the smallest ids of a group, one of which may be the row
-        stops = np.cumsum(taken)
-        documents = members[np.repeat(starts[near] - stops + taken, taken) + np.arange(stops[-1])]
-        lengths = np.diff(np.concatenate([[0], stops])[offsets])
-        table = np.full((len(lengths), lengths.max()), np.iinfo(np.int64).max)
-        table[np.arange(table.shape[1]) < lengths[:, None]] = pack(np.repeat(products, taken), documents)
-        table = np.sort(table, axis=1)[:, : k + 1]
-        places = by_group[ends[block.start - 1] if block.start else 0 : ends[block.stop - 1]]
-        found = table[asker[places] - block.start]
-        is_own = unpack(found)[0] == rows[places, None]
-        found = np.sort(np.where(is_own, np.iinfo(np.int64).max, found), axis=1)[:, :k]
-        ids[places], similarities[places] = unpack(found)
-
-    map_threads(search, blocks(len(asked), QUERIES_AT_ONCE))
-    return ids, similarities
-
-
-def _groups_of_equal(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first row of each distinct vector, and each row's index among these, by rising row."""
     multipliers = numpy_generator(0, "equal vectors").integers(1 << 63, size=unit.shape[1], dtype=np.uint64)
     hashes = np.empty(len(unit), np.uint64)
 

@@ -3,15 +3,26 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from sbp_bayes.base.errors import PairingError, StoreError
 from sbp_bayes.base.store import atomic_path, read_json, write_json
-from sbp_bayes.pairing.audit import Audit, Found, SearchReport, search_with_audit
+from sbp_bayes.pairing.audit import Found
+from sbp_bayes.pairing.scan import best_without_own, pack
 
 LINKS, EF_CONSTRUCTION = 16, 200
 FIRST_EF, LAST_EF = 64, 2048
 GRAPH, META = "graph.bin", "meta.json"
 SELF_QUERIES = 32
+
+
+def refuse_repeated(ids: np.ndarray) -> None:
+    """Raise a `PairingError` that names the first of the ids, int64 (N,), that occurs twice."""
+    distinct, counts = np.unique(ids, return_counts=True)
+    if len(distinct) < len(ids):
+        raise PairingError(
+            f"id {distinct[counts > 1][0]} occurs more than once ({(counts > 1).sum()} such ids)"
+        )
 
 
 class HnswIndex:
@@ -41,11 +52,7 @@ class HnswIndex:
 
         if len(ids) != len(unit):
             raise PairingError(f"{len(ids)} ids for {len(unit)} vectors")
-        distinct, counts = np.unique(ids, return_counts=True)
-        if len(distinct) < len(ids):
-            raise PairingError(
-                f"id {distinct[counts > 1][0]} occurs more than once ({(counts > 1).sum()} such ids)"
-            )
+        refuse_repeated(ids)
         graph = hnswlib.Index(space="ip", dim=unit.shape[1])
         graph.init_index(max_elements=len(unit), M=LINKS, ef_construction=EF_CONSTRUCTION, random_seed=0)
         graph.add_items(unit, ids, num_threads=1)
@@ -64,10 +71,24 @@ class HnswIndex:
             raise PairingError(f"k = {k} neighbours asked of an index of {len(self)} rows")
         self._graph.set_ef(max(self.ef, k))
         try:
-            ids, distances = self._graph.knn_query(unit, k=k)
+            ids, distances = self._graph.knn_query(unit, k=k, num_threads=torch.get_num_threads())
         except RuntimeError:
             return None
         return ids.astype(np.int64), 1.0 - distances
+
+    def search_packed(self, unit: np.ndarray, own: np.ndarray, k: int) -> np.ndarray | None:
+        """Return what `scan.pack` makes of the k best but each row's own id, int64 (N, min(k, rows)).
+
+        Args:
+            unit: float32 (N, D).
+            own: int64 (N,), the id that a row mustn't find, -1 for none; `NOTHING` stands for it where it
+                leaves fewer.
+            k: neighbours wanted.
+        """
+        found = self.search(unit, min(k + 1, len(self)))
+        if found is None:
+            return None
+        return best_without_own(pack(found[1], found[0]), own, min(k, len(self)))
 
     def save(self, directory: Path) -> None:
         """Write the graph to `directory`, then what's needed to check it.
@@ -122,47 +143,14 @@ class HnswIndex:
             raise StoreError(f"{path}: damaged, it doesn't find its own rows")
 
 
-def hnsw_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Found, SearchReport]:
-    """Return ids and similarities (N, k) as `nearest_neighbours` does, approximately, and the report.
-
-    The recall is measured against exact search on up to 500 evenly spaced rows, and the search widened
-    until it suffices.
-
-    Args:
-        unit: unit rows, float32 (N, D).
-        k: below N.
-        min_recall: lowest share of true neighbours that is accepted.
-
-    Raises:
-        PairingError: the recall stays lower with the widest search.
-    """
-    index, audit = HnswIndex.build(unit, np.arange(len(unit))), Audit.of(unit, k)
-
-    def search(ef: int, rows: np.ndarray) -> Found | None:
-        index.ef = ef
-        found = index.search(unit[rows], k + 1)
-        return None if found is None else _without_own(*found, rows)
-
-    efforts = []
-    ef = max(FIRST_EF, 2 * (k + 1))
-    while ef <= max(LAST_EF, 4 * (k + 1)):
-        efforts.append(ef)
-        ef *= 2
-    found, ef, recall = search_with_audit(
-        "HNSW index", search, efforts=efforts, audit=audit, num_rows=len(unit), min_recall=min_recall
-    )
-    links = 4 * (2 * LINKS + 1)
-    report = SearchReport(
-        backend="hnsw", recall=recall, effort=ef, bytes_per_vector=4.0 * unit.shape[1] + links + 8
-    )
-    return found, report
+def efforts(k: int) -> list[int]:
+    """Return the rising ef that a search for k neighbours tries, each twice the one before."""
+    tried = [max(FIRST_EF, 2 * (k + 1))]
+    while 2 * tried[-1] <= max(LAST_EF, 4 * (k + 1)):
+        tried.append(2 * tried[-1])
+    return tried
 
 
-def _without_own(ids: np.ndarray, similarities: np.ndarray, rows: np.ndarray) -> Found:
-    """Drop the row itself from k + 1 found, and order equally near ones by id."""
-    kept = ids != rows[:, None]
-    kept[kept.all(axis=1), -1] = False  # a row that didn't find itself drops its farthest
-    shape = (len(rows), ids.shape[1] - 1)
-    ids, similarities = ids[kept].reshape(shape), similarities[kept].reshape(shape).astype(np.float32)
-    order = np.lexsort((ids, -similarities), axis=1)
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+def bytes_per_vector(dimension: int) -> float:
+    """Return what the graph holds of a row: float32 components, two links a bottom-layer link, a label."""
+    return 4.0 * dimension + 4 * (2 * LINKS + 1) + 8

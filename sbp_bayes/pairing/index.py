@@ -7,8 +7,9 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.audit import Found, SearchReport
-from sbp_bayes.pairing.exact import exact_neighbours
 from sbp_bayes.pairing.inverted import inverted_neighbours
+from sbp_bayes.pairing.join import Join, Rows, join_neighbours
+from sbp_bayes.pairing.shard import Method
 
 Backend = Literal["auto", "exact", "hnsw", "inverted"]
 
@@ -46,27 +47,34 @@ def nearest_neighbours(
 
 
 def find_neighbours(
-    vectors: np.ndarray, k: int, backend: Backend = "auto", *, min_recall: float = MIN_RECALL
+    vectors: np.ndarray,
+    k: int,
+    backend: Backend = "auto",
+    *,
+    min_recall: float = MIN_RECALL,
+    join: Join | None = None,
 ) -> tuple[Found, SearchReport]:
-    """Do as `nearest_neighbours`, and return the report on the search as well."""
+    """Do as `nearest_neighbours`, as a sharded join where one is given, and return the report as well."""
     require(
         backend in ("auto", "exact", "hnsw", "inverted"), "backend", backend, "auto, exact, hnsw or inverted"
     )
     require(k >= 1, "k", k, "at least 1")
     require(0 < min_recall <= 1, "min_recall", min_recall, "above 0, at most 1")
-    unit = unit_rows(vectors)
+    unit, join = unit_rows(vectors), Join() if join is None else join
     if k >= len(unit):
         raise PairingError(f"k = {k} neighbours asked of {len(unit)} documents: k must be below their number")
-    if backend == "auto":
-        backend = "exact" if len(unit) <= EXACT_UP_TO else "inverted"
-    if backend == "inverted":
+    method = resolved(backend, len(unit))
+    if method == "inverted" and join.num_shards == 1:  # the audit then tells how many lists to ask
         return inverted_neighbours(unit, k, min_recall)
-    if backend == "hnsw":
-        from sbp_bayes.pairing.hnsw import hnsw_neighbours
+    rows = Rows.numbered(unit)
+    return join_neighbours(rows, rows, k, method, min_recall=min_recall, join=join)
 
-        return hnsw_neighbours(unit, k, min_recall)
-    report = SearchReport(backend="exact", recall=1.0, effort=0, bytes_per_vector=unit.shape[1] + 4.0)
-    return exact_neighbours(unit, k, np.arange(len(unit))), report
+
+def resolved(backend: Backend, num_rows: int) -> Method:
+    """Return the search that `backend` means for so many rows."""
+    if backend == "auto":
+        return "exact" if num_rows <= EXACT_UP_TO else "inverted"
+    return backend
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Neighbours of all rows at once by an inverted file: each list against all the rows that are near to it.
+"""Neighbours of many rows at once by an inverted file: each list against all the rows that are near to it.
 
 A graph of neighbours asks every row. So a list of vectors is read once, for all its askers together, as one
 integer matrix product, where an index that answers query by query reads it again for each of them. A row's
-own list comes first; what other lists offer counts only if it beats the k-th neighbour found there, which
-few do, so hardly anything is sorted.
+home list, the nearest one, comes first; what other lists offer counts only if it beats the k-th neighbour
+found there, which few do, so hardly anything is sorted.
 
 Lists are spherical k-means of the rows (Dhillon and Modha 2001), fitted on a sample.
 """
@@ -15,16 +15,18 @@ import numpy as np
 import torch
 
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.pairing.audit import Audit, Found, SearchReport, search_with_audit
+from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, filled, search_with_audit
+from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.quantise import Codes, quantise
 from sbp_bayes.pairing.scan import (
+    NOTHING,
     QUERIES_AT_ONCE,
     best_keys,
     dot_products,
     keys_above,
     pack,
+    pack_products,
     queries_for,
-    rank_again,
     unpack,
 )
 from sbp_bayes.pairing.threads import blocks, map_threads
@@ -61,6 +63,78 @@ class Lists:
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Askers:
+    """Rows that ask for neighbours, by home list.
+
+    Attributes:
+        unit: unit rows, float32 (M, D), among them those that ask.
+        rows: int64 (Q,), of `unit`, home list by home list.
+        starts: int64 (number of lists + 1,), where each list's begin in `rows`.
+        codes: the Q rows in this order.
+        own: int64 (Q,), the place that a row mustn't find, as it's itself; -1 for none.
+    """
+
+    unit: torch.Tensor
+    rows: np.ndarray
+    starts: np.ndarray
+    codes: Codes
+    own: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, number: int) -> slice:
+        """Return which of them have this home list."""
+        return slice(int(self.starts[number]), int(self.starts[number + 1]))
+
+
+class InvertedKeys:
+    """Keys in lists, to be asked by any rows.
+
+    Args:
+        unit: unit rows, float32 (N, D).
+    """
+
+    def __init__(self, unit: np.ndarray) -> None:
+        codes = quantise(unit)
+        self._unit, self._lists = unit, make_lists(unit, codes, number_of_lists(len(unit)))
+        self._place = np.empty(len(unit), np.int64)
+        self._place[self._lists.order] = np.arange(len(unit))
+
+    def search_packed(self, queries: np.ndarray, own: np.ndarray, k: int, effort: int) -> np.ndarray:
+        """Return what `scan.pack` makes of each query's k nearest keys, approximately, int64 (Q, min(k, N)).
+
+        Args:
+            queries: unit rows, float32 (Q, D); the more at once, the more each list's product is worth.
+            own: int64 (Q,), the key that a query mustn't find; -1 for none.
+            k: neighbours wanted; `scan.NOTHING` where the lists asked have fewer.
+            effort: lists asked; beyond their number, a multiple of it for as many times the candidates.
+        """
+        lists, codes = self._lists, quantise(queries)
+        home = _nearest(codes.codes, lists.centres, 1)[:, 0]
+        rows = np.argsort(home, kind="stable")
+        askers = Askers(
+            unit=torch.from_numpy(queries),
+            rows=rows,
+            starts=np.concatenate([[0], np.cumsum(np.bincount(home, minlength=len(lists)))]),
+            codes=codes.rows(torch.from_numpy(rows)),
+            own=np.where(own >= 0, self._place[own], -1)[rows],
+        )
+        probes, care = min(effort, len(lists)), max(1, effort // len(lists))
+        found = np.empty((len(queries), min(k, len(self._unit))), np.int64)
+        found[rows] = _search(self._unit, lists, askers, found.shape[1], probes=probes, care=care)
+        return found
+
+
+def efforts(num_rows: int) -> list[int]:
+    """Return the rising efforts that a search of so many keys tries: lists, then candidates."""
+    lists = number_of_lists(num_rows)
+    probes = sorted({tried << power for power in range(lists.bit_length()) for tried in (1, 3)})
+    most = [lists << doublings for doublings in range(MOST_DOUBLINGS + 1)]
+    return [number for number in probes if number < lists] + most
+
+
 def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Found, SearchReport]:
     """Return ids and similarities (N, k) as `nearest_neighbours` does, approximately, and the report.
 
@@ -78,16 +152,31 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
     """
     codes = quantise(unit)
     lists = make_lists(unit, codes, number_of_lists(len(unit)))
-    audit = Audit.of(unit, k, codes)
+    keys, sampled = ExactKeys(unit, codes), audited_rows(len(unit))
+    ids, similarities = unpack(keys.search(unit[sampled], sampled, k))
+    audit = Audit(rows=sampled, ids=ids, similarities=similarities)
     first = probes_needed(lists, codes, audit, min(1.0, min_recall + MARGIN))
+    everybody = Askers(
+        unit=torch.from_numpy(unit),
+        rows=lists.order,
+        starts=lists.starts,
+        codes=lists.codes,
+        own=np.arange(len(unit)),
+    )
+
+    def search_exactly(rows: np.ndarray) -> np.ndarray:
+        return keys.search(unit[rows], rows, k)
 
     @functools.lru_cache(maxsize=1)
-    def search_all(doublings: int) -> Found:
-        return _search(unit, lists, k, probes=min(first << doublings, len(lists)), care=1 << doublings)
+    def search_all(doublings: int) -> Found | None:
+        probes = min(first << doublings, len(lists))
+        packed = np.empty((len(unit), k), np.int64)
+        packed[lists.order] = _search(unit, lists, everybody, k, probes=probes, care=1 << doublings)
+        return filled(packed, search_exactly)
 
-    def search(doublings: int, rows: np.ndarray) -> Found:
-        ids, similarities = search_all(doublings)
-        return ids[rows], similarities[rows]
+    def search(doublings: int, rows: np.ndarray) -> Found | None:
+        found = search_all(doublings)
+        return None if found is None else (found[0][rows], found[1][rows])
 
     efforts = range(max(MOST_DOUBLINGS, len(lists).bit_length()) + 1)
     found, doublings, recall = search_with_audit(
@@ -138,75 +227,82 @@ def probes_needed(lists: Lists, codes: Codes, audit: Audit, share: float) -> int
     return int(needed[int(np.ceil(share * len(needed))) - 1]) + 1
 
 
-def _search(unit: np.ndarray, lists: Lists, k: int, *, probes: int, care: int) -> Found:
-    """Search each row's `probes` nearest lists.
+def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: int, care: int) -> np.ndarray:
+    """Search each asker's `probes` nearest lists; return packed similarities and keys, int64 (Q, k).
 
     Args:
-        unit: unit rows, float32 (N, D).
+        unit: unit rows, float32 (N, D), the keys.
         lists: of them.
-        k: below N.
-        probes: lists asked, a row's own first.
+        askers: by these lists.
+        k: at most N.
+        probes: lists asked, the home list first.
         care: candidates kept, and 8-bit scores trusted less, by this factor.
     """
-    unit_ND = torch.from_numpy(unit)
-    ids, similarities = np.zeros((len(unit), k), np.int64), np.full((len(unit), k), -np.inf, np.float32)
+    keys_ND = torch.from_numpy(unit)
+    found = np.full((len(askers), k), NOTHING)
 
-    def search_own(number: int) -> None:
-        places = lists.part(number)
-        keys, rows = lists.codes.rows(places), lists.order[places]
-        count = min((k + k // 2 + 4) * care, len(rows) - 1)
-        for block in blocks(len(rows), QUERIES_AT_ONCE) if count else []:
-            columns, _ = best_keys(keys.codes[block], keys, count, np.arange(block.start, block.stop))
-            found = rank_again(unit_ND, rows[block], rows[columns], k)
-            ids[rows[block], : min(k, count)], similarities[rows[block], : min(k, count)] = found
+    def search_home(number: int) -> None:
+        here, asking = lists.part(number), askers.part(number)
+        keys = lists.codes.rows(here)
+        count = min((k + k // 2 + 4) * care, len(keys))
+        for within in blocks(asking.stop - asking.start, QUERIES_AT_ONCE):
+            block = slice(asking.start + within.start, asking.start + within.stop)
+            own = askers.own[block]
+            places, _ = best_keys(askers.codes.codes[block], keys, count, own - here.start)
+            places += here.start
+            packed = pack_products(askers.unit, askers.rows[block], lists.order[places], keys_ND)
+            packed = np.sort(np.where(places == own[:, None], NOTHING, packed), axis=1)[:, :k]
+            found[block, : packed.shape[1]] = packed
 
-    map_threads(search_own, range(len(lists)))
-    offers = _offers(lists, similarities[lists.order, -1], probes, care)
-    found_at = np.searchsorted(offers, np.arange(len(unit) + 1) << 32)
+    map_threads(search_home, range(len(lists)))
+    reached = np.where(found[:, -1] == NOTHING, -np.inf, unpack(found[:, -1])[1]).astype(np.float32)
+    offers = _offers(lists, askers, reached, probes, care)
+    found_at = np.searchsorted(offers, np.arange(len(askers) + 1) << 32)
 
     def merge(block: slice) -> None:
-        rows = lists.order[block]
         offsets = found_at[block.start : block.stop + 1]
-        others = lists.order[offers[offsets[0] : offsets[-1]] & 0xFFFFFFFF]
-        lengths = np.diff(offsets)
-        products = dot_products(unit_ND, rows, offsets - offsets[0], others)
-        table = np.full((len(rows), lengths.max()), np.iinfo(np.int64).max)
-        table[np.arange(table.shape[1]) < lengths[:, None]] = pack(products, others)
-        table = np.concatenate([pack(similarities[rows], ids[rows]), table], axis=1)
-        ids[rows], similarities[rows] = unpack(np.sort(table, axis=1)[:, :k])
+        places, lengths = offers[offsets[0] : offsets[-1]] & 0xFFFFFFFF, np.diff(offsets)
+        others = lists.order[places]
+        products = dot_products(askers.unit, askers.rows[block], offsets - offsets[0], others, keys_ND)
+        is_own = places == np.repeat(askers.own[block], lengths)
+        table = np.full((len(lengths), lengths.max()), NOTHING)
+        is_used = np.arange(table.shape[1]) < lengths[:, None]
+        table[is_used] = np.where(is_own, NOTHING, pack(products, others))
+        found[block] = np.sort(np.concatenate([found[block], table], axis=1), axis=1)[:, :k]
 
-    map_threads(merge, blocks(len(unit), QUERIES_AT_ONCE))
-    return ids, similarities
+    map_threads(merge, blocks(len(askers), QUERIES_AT_ONCE))
+    return found
 
 
-def _offers(lists: Lists, reached: np.ndarray, probes: int, care: int) -> np.ndarray:
-    """Return what other lists than a place's own have that seems nearer than what it has reached.
+def _offers(lists: Lists, askers: Askers, reached: np.ndarray, probes: int, care: int) -> np.ndarray:
+    """Return what other lists than an asker's home have that seems nearer than what it has reached.
 
     Args:
-        lists: of all rows.
-        reached: float32 (N,), similarity of each place's k-th neighbour so far; -inf for none.
+        lists: of all keys.
+        askers: by these lists.
+        reached: float32 (Q,), similarity of each one's k-th neighbour so far; -inf for none.
         probes: lists asked.
-        care: by how many of its own steps a place distrusts an 8-bit score.
+        care: by how many of its own steps an asker distrusts an 8-bit score.
 
     Returns:
-        asking place · 2³² + offered place, sorted.
+        asker · 2³² + offered place, sorted.
     """
     if probes == 1:
         return np.empty(0, np.int64)
-    others = _nearest(lists.codes.codes, lists.centres, probes)[:, 1:]
+    others = _nearest(askers.codes.codes, lists.centres, probes)[:, 1:]
     asked = np.sort(((others << 32) | np.arange(len(others))[:, None]).reshape(-1))
     ends = np.searchsorted(asked, np.arange(len(lists) + 1) << 32)
-    least = reached / lists.codes.scales.numpy() - care
+    least = reached / askers.codes.scales.numpy() - care
 
     def ask(number: int) -> np.ndarray:
         keys, start = lists.codes.rows(lists.part(number)), lists.part(number).start
-        askers = asked[ends[number] : ends[number + 1]] & 0xFFFFFFFF
+        asking = asked[ends[number] : ends[number + 1]] & 0xFFFFFFFF
         offered = [np.empty(0, np.int64)]
-        for block in blocks(len(askers), queries_for(len(keys))):
-            places = askers[block]
-            queries_QD = lists.codes.codes.index_select(0, torch.from_numpy(places))
-            columns, offsets = keys_above(queries_QD, keys, least[places])
-            offered.append((np.repeat(places, np.diff(offsets)) << 32) | (columns + start))
+        for block in blocks(len(asking), queries_for(len(keys))):
+            numbers = asking[block]
+            queries_QD = askers.codes.codes.index_select(0, torch.from_numpy(numbers))
+            columns, offsets = keys_above(queries_QD, keys, least[numbers])
+            offered.append((np.repeat(numbers, np.diff(offsets)) << 32) | (columns + start))
         return np.concatenate(offered)
 
     return np.sort(np.concatenate(map_threads(ask, range(len(lists)))))

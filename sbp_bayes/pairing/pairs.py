@@ -20,12 +20,15 @@ from sbp_bayes.lm import Transformer
 from sbp_bayes.pairing.embed import Embedder
 from sbp_bayes.pairing.embedders import embedder_inputs, fit_embedder, parse_embedder
 from sbp_bayes.pairing.embedding_cache import CachedEmbedder
-from sbp_bayes.pairing.index import Backend, find_neighbours, unit_rows
+from sbp_bayes.pairing.engines import Engine, LocalEngine
+from sbp_bayes.pairing.index import Backend, find_neighbours, resolved, unit_rows
+from sbp_bayes.pairing.join import Join
 from sbp_bayes.pairing.records import PairSet
+from sbp_bayes.pairing.salted import Edges, best_by_document
 from sbp_bayes.pairing.shingles import containment
 
 TRAIN, VALIDATION = "train", "validation"
-EMBEDDINGS = "embeddings"
+EMBEDDINGS, JOIN = "embeddings", "join"
 SAMPLED_SIMILARITIES = 10_000
 
 _logger = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class PairConfig:
         near_duplicate_containment: pairs that share this part of the shorter one's shingles are dropped.
         max_pairs_per_document: most d2 for one d1; the most similar stay.
         backend: how neighbours are found.
+        num_shards: parts that the vectors are cut into, of the training documents and of the validation
+            documents; exact results don't depend on it.
         seed: of the embedder and of the similarities sampled for the record.
     """
 
@@ -57,13 +62,14 @@ class PairConfig:
     near_duplicate_containment: float = 0.5
     max_pairs_per_document: int = 8
     backend: Backend = "auto"
+    num_shards: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
         _, outside = parse_embedder(self.embedder)
         reads = self.max_tokens is None or outside is not None
         require(reads, "max_tokens", self.max_tokens, f"none, as embedder = {self.embedder!r} has its own")
-        for key in ("dimension", "k", "max_pairs_per_document"):
+        for key in ("dimension", "k", "max_pairs_per_document", "num_shards"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(-1 <= self.alpha < 1, "alpha", self.alpha, "-1 to below 1")
         share = self.near_duplicate_containment
@@ -80,6 +86,7 @@ def pair_documents(
     max_pairs_per_document: int | None = None,
     backend: Backend = "auto",
     seed: int = 0,
+    join: Join | None = None,
 ) -> PairSet:
     """Pair the documents of `corpus` among themselves.
 
@@ -96,6 +103,7 @@ def pair_documents(
         max_pairs_per_document: most d2 for one d1, the most similar first; None: no limit.
         backend: see `nearest_neighbours`.
         seed: of the sampled similarities that are kept for the record; the pairs don't depend on it.
+        join: how neighbours are joined and pairs grouped; by default by one shard in this process.
 
     Raises:
         PairingError: no pair is left (the message has the highest similarity), fewer than two documents have
@@ -112,13 +120,17 @@ def pair_documents(
     if len(known) < 2:
         raise PairingError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
     unit = unit_rows(vectors[known])
-    (ids, similarities), search = find_neighbours(unit, min(k, len(known) - 1), backend)
+    join = Join() if join is None else join
+    (ids, similarities), search = find_neighbours(unit, min(k, len(known) - 1), backend, join=join)
     first, second, similarity = _above(ids, similarities, alpha)
     distinct = containment(corpus.texts, known[first], known[second]) < near_duplicate_containment
     if not distinct.any():
         raise PairingError(f"all {len(first):,} pairs more similar than alpha = {alpha} are near-duplicates")
     both = _both_orders(first[distinct], second[distinct], similarity[distinct])
-    kept = _most_similar(both[0], max_pairs_per_document)
+    with join.engine.start() as session:
+        kept, balance = best_by_document(
+            both, max_pairs_per_document, session=session, num_reducers=join.num_shards
+        )
     counts = {
         "documents": len(corpus),
         "documents_without_vector": len(corpus) - len(known),
@@ -127,18 +139,18 @@ def pair_documents(
         "neighbours_below_alpha": int((similarities <= alpha).sum()),
         "neighbours_mutual": int((similarities > alpha).sum()) - len(first),
         "near_duplicates": int((~distinct).sum()),
-        "ordered_pairs": len(both[0]),
-        "over_limit": int((~kept).sum()),
-        "pairs": int(kept.sum()),
-        "documents_with_pair": len(np.unique(both[0][kept])),
+        "ordered_pairs": len(both),
+        "over_limit": len(both) - len(kept),
+        "pairs": len(kept),
+        "documents_with_pair": len(np.unique(kept.first)),
     }
     return PairSet(
-        first=known[both[0][kept]],
-        second=known[both[1][kept]],
-        similarity=both[2][kept],
+        first=known[kept.first],
+        second=known[kept.second],
+        similarity=kept.similarity,
         corpus_fingerprint=corpus.fingerprint,
         counts=counts,
-        search=dataclasses.asdict(search),
+        search={**dataclasses.asdict(search), **dataclasses.asdict(balance)},
         neighbour_similarities=_sampled(similarities.ravel(), seed),
         random_similarities=_random_similarities(unit, seed),
     )
@@ -167,6 +179,7 @@ def build_pairs(
     validation: Corpus | None = None,
     model: Transformer | None = None,
     cache: Path | None = None,
+    engine: Engine | None = None,
 ) -> Manifest:
     """Pair `corpus`, and `validation` among itself by the embedder fitted on `corpus`, as a stage.
 
@@ -182,6 +195,7 @@ def build_pairs(
         model: for the "self" embedder; the others ignore it.
         cache: keeps embeddings by content, see `CachedEmbedder`. None: in a workspace, its folder
             embeddings; else they are kept in the stage's folder until it is finished.
+        engine: who does the join's work, by default this process; no part of the plan.
 
     Raises:
         ConfigError, PairingError: as `fit_embedder`.
@@ -190,10 +204,22 @@ def build_pairs(
     """
     corpora = {TRAIN: corpus} | ({VALIDATION: validation} if validation is not None else {})
     inputs = {name: part.fingerprint for name, part in corpora.items()} | embedder_inputs(config, model)
-    plan = plan_stage("pair", config, inputs, ("corpus", "lm", "pairing"))
+    planned = _without_shards_that_do_not_matter(config, max(len(part) for part in corpora.values()))
+    plan = plan_stage("pair", planned, inputs, ("corpus", "lm", "pairing"))
     if cache is None and isinstance(directory, Workspace):
         cache = directory.root / EMBEDDINGS
-    return run_stage(plan, directory, lambda folder: _build(config, corpora, model, cache, folder))
+    engine = LocalEngine() if engine is None else engine
+
+    def work(folder: StageFolder) -> Outcome:
+        with engine.start():
+            return _build(config, corpora, model, cache, engine, folder)
+
+    return run_stage(plan, directory, work)
+
+
+def _without_shards_that_do_not_matter(config: PairConfig, num_documents: int) -> PairConfig:
+    method = resolved(config.backend, num_documents)
+    return dataclasses.replace(config, num_shards=1) if method == "exact" else config
 
 
 def _build(
@@ -201,11 +227,14 @@ def _build(
     corpora: Mapping[str, Corpus],
     model: Transformer | None,
     cache: Path | None,
+    engine: Engine,
     folder: StageFolder,
 ) -> Outcome:
     embedder = CachedEmbedder(fit_embedder(config, corpora[TRAIN], model), cache or folder.path / EMBEDDINGS)
     counts: dict[str, Any] = {}
     for name, corpus in corpora.items():
+        # Held-out documents may be fewer than the shards that suit the training documents.
+        num_shards = config.num_shards if name == TRAIN else min(config.num_shards, max(1, len(corpus)))
         try:
             pairs = pair_documents(
                 corpus,
@@ -216,6 +245,7 @@ def _build(
                 max_pairs_per_document=config.max_pairs_per_document,
                 backend=config.backend,
                 seed=config.seed,
+                join=Join(num_shards=num_shards, engine=engine, scratch=folder.path / JOIN / name),
             )
         except PairingError as error:
             raise PairingError(f"{name} documents: {error}") from error
@@ -225,7 +255,7 @@ def _build(
         truncated = {"documents_truncated": _truncated(embedder, name, corpus)}
         counts[name] = {**truncated, **pairs.counts, **labels, "search": dict(pairs.search)}
     flops = sum(embedder.flops(corpus) for corpus in corpora.values())
-    return Outcome(counts=counts, flops=flops, scratch=(EMBEDDINGS,))
+    return Outcome(counts=counts, flops=flops, scratch=(EMBEDDINGS, JOIN))
 
 
 def _truncated(embedder: Embedder, name: str, corpus: Corpus) -> int:
@@ -254,20 +284,13 @@ def _above(
     return smaller[once], larger[once], similarities[rows, columns][once]
 
 
-def _both_orders(
-    first: np.ndarray, second: np.ndarray, similarity: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs in both orders, sorted by d1, then by falling similarity, then by d2."""
-    d1, d2 = np.concatenate([first, second]), np.concatenate([second, first])
-    both = np.concatenate([similarity, similarity])
-    order = np.lexsort((d2, -both, d1))
-    return d1[order], d2[order], both[order]
-
-
-def _most_similar(first: np.ndarray, limit: int | None) -> np.ndarray:
-    """Return which of the sorted pairs are among the first `limit` of their d1, bool (P,)."""
-    rank = np.arange(len(first)) - np.searchsorted(first, first)
-    return rank < (len(first) if limit is None else limit)
+def _both_orders(first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> Edges:
+    """Return the pairs in both orders."""
+    return Edges(
+        first=np.concatenate([first, second]),
+        second=np.concatenate([second, first]),
+        similarity=np.concatenate([similarity, similarity]),
+    )
 
 
 def _sampled(values: np.ndarray, seed: int) -> np.ndarray:

@@ -20,6 +20,9 @@ QUERIES_AT_ONCE, KEYS_AT_ONCE = 256, 4096
 SCORES_AT_ONCE = QUERIES_AT_ONCE * 2 * KEYS_AT_ONCE
 FEWEST_GROUPS = 32
 
+NOTHING = np.iinfo(np.int64).max
+"""Stands for no key among packed ones, and comes after all of them."""
+
 _LOW = 0xFFFFFFFF
 _buffers = threading.local()
 
@@ -97,25 +100,41 @@ def unpack(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return packed & _LOW, bits.view(np.float32)
 
 
-def dot_products(unit: Tensor, rows: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return unit[rows[i]] · unit[j] for j in ids[offsets[i] : offsets[i + 1]], float32, as long as `ids`.
+def dot_products(
+    unit: Tensor, rows: np.ndarray, offsets: np.ndarray, ids: np.ndarray, keys: Tensor | None = None
+) -> np.ndarray:
+    """Return unit[rows[i]] · keys[j] for j in ids[offsets[i] : offsets[i + 1]], float32, as long as `ids`.
 
     Each product is summed by itself, in one order: equal rows have equal products wherever they stand.
+
+    Args:
+        unit: float32 (N, D).
+        rows: int64 (Q,), of `unit`.
+        offsets: int64 (Q + 1,), of `ids`.
+        ids: int64 (P,), rows of `keys`.
+        keys: float32 (L, D); `unit` by default.
     """
+    keys = unit if keys is None else keys
     crow, columns = torch.from_numpy(offsets), torch.from_numpy(ids)
-    shape = (len(rows), len(unit))
+    shape = (len(rows), len(keys))
     wanted = torch.sparse_csr_tensor(crow, columns, torch.zeros(len(ids)), shape, check_invariants=False)
-    products = torch.sparse.sampled_addmm(wanted, unit[torch.from_numpy(rows)], unit.T, beta=0.0)
+    products = torch.sparse.sampled_addmm(wanted, unit[torch.from_numpy(rows)], keys.T, beta=0.0)
     return products.values().numpy()
 
 
-def rank_again(
-    unit: Tensor, rows: np.ndarray, candidates_QC: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k best of each row's candidates by float32 products: ids and similarities (Q, k)."""
+def pack_products(
+    unit: Tensor, rows: np.ndarray, candidates_QC: np.ndarray, keys: Tensor | None = None
+) -> np.ndarray:
+    """Return each row's float32 products with its candidates, packed with their ids, int64 (Q, C)."""
     offsets = np.arange(len(rows) + 1) * candidates_QC.shape[1]
-    products = dot_products(unit, rows, offsets, np.ascontiguousarray(candidates_QC).reshape(-1))
-    return unpack(np.sort(pack(products.reshape(candidates_QC.shape), candidates_QC), axis=1)[:, :k])
+    products = dot_products(unit, rows, offsets, np.ascontiguousarray(candidates_QC).reshape(-1), keys)
+    return pack(products.reshape(candidates_QC.shape), candidates_QC)
+
+
+def best_without_own(packed_QC: np.ndarray, own_Q: np.ndarray, k: int) -> np.ndarray:
+    """Return the k first of each query's packed keys, sorted, `NOTHING` in its own key's stead."""
+    is_own = (packed_QC & _LOW) == own_Q[:, None]
+    return np.sort(np.where(is_own, NOTHING, packed_QC), axis=1)[:, :k]
 
 
 def _scores(queries_QD: Tensor, tile: Codes, own_Q: np.ndarray | None, groups: int) -> Tensor:
