@@ -77,6 +77,14 @@ class CausalMask:
 
         return BlockDiagonalCausalMask.from_seqlens(self._lengths(), device=torch.device(self.device))
 
+    def hides_earlier(self, queries: slice, keys: slice) -> bool:
+        """Whether a query may not read one of the `keys` before the first of `queries`, in any row."""
+        if self.segments_BT is None or keys.start == queries.start:
+            return False
+        # Segments follow each other: if every query reads the first key, it reads those up to itself.
+        first_key, last_query = (self.segments_BT[:, at] for at in (keys.start, queries.stop - 1))
+        return not bool((first_key == last_query).all())
+
     @functools.cached_property
     def _starts_BT(self) -> Tensor:
         """Whether a segment begins at a position."""

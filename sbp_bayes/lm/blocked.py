@@ -6,7 +6,8 @@ so memory grows with the length of a row, not with its square. A block reads no 
 and none before the first document that one of its queries is in.
 
 Shapes: B rows, T time (S as keys), H query heads, G key-value heads, R = H/G query heads that share keys,
-E head width, L queries of a block.
+E head width, L queries of a block. Positions come before the heads that share keys, (B, G, T, R, E), so
+that a block's queries lie together.
 """
 
 from collections.abc import Iterator
@@ -32,12 +33,12 @@ class _Blocked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
         k_BGSE, v_BGSE = k_BGSE.contiguous(), v_BGSE.contiguous()
-        scaled_q = (q_BHTE * q_BHTE.shape[-1] ** -0.5).contiguous()
-        mixed_BTHE = torch.empty_like(scaled_q.transpose(1, 2), memory_format=torch.contiguous_format)
+        scaled_q = (_by_shared_keys(q_BHTE, k_BGSE) * q_BHTE.shape[-1] ** -0.5).contiguous()
+        mixed_BTHE = torch.empty_like(q_BHTE.transpose(1, 2), memory_format=torch.contiguous_format)
         mixed = _by_shared_keys(mixed_BTHE.transpose(1, 2), k_BGSE)
-        for queries, keys, q in _blocks(scaled_q, k_BGSE, mask):
-            weights = _weights(q, k_BGSE[:, :, keys], mask, queries, keys)
-            mixed[:, :, :, queries] = _product(weights, v_BGSE[:, :, keys])
+        for queries, keys in _blocks(mask):
+            weights = _weights(scaled_q, k_BGSE, mask, queries, keys)
+            mixed[:, :, queries] = _product(weights, v_BGSE[:, :, keys])
         ctx.mask = mask
         ctx.save_for_backward(scaled_q, k_BGSE, v_BGSE, mixed_BTHE)
         return mixed_BTHE.transpose(1, 2)
@@ -46,52 +47,55 @@ class _Blocked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_mixed_BHTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         scaled_q, k_BGSE, v_BGSE, mixed_BTHE = ctx.saved_tensors
-        d_mixed = _by_shared_keys(d_mixed_BHTE, k_BGSE)
         # Σ over keys of weight · ∂/∂weight is the same for a query's whole row.
-        along = _by_shared_keys((d_mixed_BHTE * mixed_BTHE.transpose(1, 2)).sum(-1, keepdim=True), k_BGSE)
-        d_q = _by_shared_keys(torch.empty_like(scaled_q), k_BGSE)
+        along_BHT1 = (d_mixed_BHTE * mixed_BTHE.transpose(1, 2)).sum(-1, keepdim=True)
+        along = _by_shared_keys(along_BHT1, k_BGSE)
+        d_mixed = _by_shared_keys(d_mixed_BHTE, k_BGSE).contiguous()
         summed = torch.promote_types(k_BGSE.dtype, torch.float32)
-        d_k, d_v = (torch.zeros_like(x, dtype=summed) for x in (k_BGSE, v_BGSE))
-        for queries, keys, q in _blocks(scaled_q, k_BGSE, ctx.mask):
-            weights = _weights(q, k_BGSE[:, :, keys], ctx.mask, queries, keys)
-            d_out = d_mixed[:, :, :, queries].contiguous()
+        d_q, (d_k, d_v) = (
+            torch.empty_like(scaled_q),
+            (torch.zeros_like(x, dtype=summed) for x in (k_BGSE, v_BGSE)),
+        )
+        for queries, keys in _blocks(ctx.mask):
+            weights = _weights(scaled_q, k_BGSE, ctx.mask, queries, keys)
+            d_out = d_mixed[:, :, queries]
             d_v[:, :, keys] += _product_over_queries(weights, d_out)
             d_scores = _product(d_out, v_BGSE[:, :, keys].transpose(-1, -2))
-            d_scores.sub_(along[:, :, :, queries]).mul_(weights)
-            d_q[:, :, :, queries] = _product(d_scores, k_BGSE[:, :, keys])
-            d_k[:, :, keys] += _product_over_queries(d_scores, q)
-        d_q = d_q.flatten(1, 2).mul_(scaled_q.shape[-1] ** -0.5)
-        return d_q, d_k.to(k_BGSE.dtype), d_v.to(v_BGSE.dtype), None
+            d_scores.sub_(along[:, :, queries]).mul_(weights)
+            d_q[:, :, queries] = _product(d_scores, k_BGSE[:, :, keys])
+            d_k[:, :, keys] += _product_over_queries(d_scores, scaled_q[:, :, queries])
+        d_q_BHTE = d_q.mul_(scaled_q.shape[-1] ** -0.5).transpose(2, 3).flatten(1, 2)
+        return d_q_BHTE, d_k.to(k_BGSE.dtype), d_v.to(v_BGSE.dtype), None
 
 
 def _by_shared_keys(x_BHTE: Tensor, k_BGSE: Tensor) -> Tensor:
-    """View heads (B, H, …) as (B, G, R, …)."""
-    return x_BHTE.unflatten(1, (k_BGSE.shape[1], -1))
+    """View heads (B, H, T, …) as (B, G, T, R, …)."""
+    return x_BHTE.unflatten(1, (k_BGSE.shape[1], -1)).transpose(2, 3)
 
 
-def _blocks(
-    scaled_q_BHTE: Tensor, k_BGSE: Tensor, mask: "CausalMask"
-) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield each block's positions, those of the keys that it reads, and its queries (B, G, R, L, E)."""
-    q = _by_shared_keys(scaled_q_BHTE, k_BGSE)
-    for start in range(0, q.shape[3], QUERIES):
-        queries = slice(start, min(start + QUERIES, q.shape[3]))
-        yield queries, slice(mask.first_read[start], queries.stop), q[:, :, :, queries].contiguous()
+def _blocks(mask: "CausalMask") -> Iterator[tuple[slice, slice]]:
+    """Yield each block's positions, and those of the keys that it reads."""
+    for start in range(0, mask.num_positions, QUERIES):
+        queries = slice(start, min(start + QUERIES, mask.num_positions))
+        yield queries, slice(mask.first_read[start], queries.stop)
 
 
-def _weights(q: Tensor, k: Tensor, mask: "CausalMask", queries: slice, keys: slice) -> Tensor:
-    """Return softmax(scores) (B, G, R, L, S), the same bits in both passes."""
-    scores = _product(q, k.transpose(-1, -2))
-    return scores.masked_fill_(mask.hidden[:, :, None, queries, keys], -torch.inf).softmax(dim=-1)
+def _weights(scaled_q: Tensor, k_BGSE: Tensor, mask: "CausalMask", queries: slice, keys: slice) -> Tensor:
+    """Return softmax(scores) (B, G, L, R, S), the same bits in both passes."""
+    scores = _product(scaled_q[:, :, queries], k_BGSE[:, :, keys].transpose(-1, -2))
+    first = keys.start if mask.hides_earlier(queries, keys) else queries.start
+    hidden = mask.hidden[:, :, queries, None, first : keys.stop]
+    scores[..., first - keys.start :].masked_fill_(hidden, -torch.inf)
+    return scores.softmax(dim=-1)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Return left (B, G, R, L, X) · right (B, G, X, Y), the R·L rows of a group in one product."""
+    """Return left (B, G, L, R, X) · right (B, G, X, Y), the L·R rows of a group in one product."""
     rows = torch.bmm(left.flatten(2, 3).flatten(0, 1), right.flatten(0, 1))
     return rows.view(*left.shape[:-1], right.shape[-1])
 
 
 def _product_over_queries(left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ over R and L of left (B, G, R, L, X) · right (B, G, R, L, Y): (B, G, X, Y)."""
+    """Return Σ over L and R of left (B, G, L, R, X) · right (B, G, L, R, Y): (B, G, X, Y)."""
     groups, (left, right) = left.shape[:2], (x.flatten(2, 3).flatten(0, 1) for x in (left, right))
     return torch.bmm(left.transpose(1, 2), right).unflatten(0, groups)
