@@ -15,7 +15,7 @@ from sbp_bayes.base.store import write_text
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|sep|>")
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
-CHARS_TOGETHER = 1 << 20
+CHARS_TOGETHER = 1 << 19
 """Of texts that are encoded at once: the library holds a hundred bytes and more for each of their tokens."""
 
 
