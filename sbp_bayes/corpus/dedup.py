@@ -14,7 +14,7 @@ from sbp_bayes.corpus.minhash import Bands, Shingles, band_keys, shingle_hashes
 from sbp_bayes.corpus.records import Document
 
 TEXTS_TOGETHER = 1024
-CACHE_BYTES = 1 << 27
+CACHE_BYTES = 1 << 26
 
 Near = tuple[int, int, float]
 """A document that is removed, the earlier one that is kept, and their similarity (NaN if not computed)."""
@@ -120,7 +120,7 @@ def near_duplicates(
     """Yield (removed, kept, similarity) in order of the removed one; kept is the smallest that is similar.
 
     Memory: one band's keys, at most 24 bytes for each band that a document shares with another one, and
-    a cache of shingles of 128 MiB.
+    a cache of shingles of 64 MiB.
 
     Args:
         keys: uint64 (N,) for each band, as of `band_keys`; one is held at a time.

@@ -21,7 +21,7 @@ from sbp_bayes.corpus.shards import Shard, save_array
 from sbp_bayes.corpus.splits import POOL, SPLITS
 
 OPEN_SHARDS = 256
-LOOKUPS_TOGETHER = 1024
+LOOKUPS_TOGETHER = 256
 
 
 class _Documents:

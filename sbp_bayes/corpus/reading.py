@@ -19,6 +19,7 @@ from sbp_bayes.corpus.records import Document
 from sbp_bayes.corpus.rejects import RejectLog
 
 MAX_DOCUMENT_BYTES = 10_000_000
+MANY_BRACKETS = 100
 
 
 class Rejected(Exception):
@@ -129,6 +130,7 @@ def _document(record: Any, text_field: str, max_bytes: int, name: str, source: s
     """Build the document of one record, or raise `Rejected`."""
     if record is None:
         raise Rejected("too long")
+    is_plain = isinstance(record, bytes) and _is_plain(record)
     if isinstance(record, bytes):
         record = _parse(record)
     if not isinstance(record, dict) or text_field not in record:
@@ -138,34 +140,47 @@ def _document(record: Any, text_field: str, max_bytes: int, name: str, source: s
         text = _decode(text)
     if not isinstance(text, str):
         raise Rejected(f"field {text_field!r} is not a string")
-    try:
-        num_bytes = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise Rejected("lone surrogates") from error
-    if num_bytes > max_bytes:
+    if not is_plain and _num_bytes(text) > max_bytes:
         raise Rejected("too long")
     if not text.strip():
         raise Rejected("empty text")
     label = record.get("label")
     if isinstance(label, int):
         label = str(label)
-    plain = ((k, _text(v) if isinstance(v, bytes) else v) for k, v in record.items() if k != text_field)
-    others = {k: v for k, v in plain if k not in ("url", "label") and v is not None}
+    elsewhere = (text_field, "url", "label")
+    others = {key: value for key, value in record.items() if value is not None and key not in elsewhere}
     return Document(
         id=name,
         text=text,
         source=source,
         label=_text(label),
         url=_text(record.get("url")),
-        metadata=_storable(others),
+        metadata=others if is_plain else _storable(others),
     )
+
+
+def _is_plain(line: bytes) -> bool:
+    """Tell whether all that a line of JSON says can be written as JSON again, in no more bytes.
+
+    It has no lone surrogates and no depth at which recursion ends. A line that may have is looked at closely.
+    """
+    return b"\\ud" not in line and b"\\uD" not in line and line.count(b"{") + line.count(b"[") < MANY_BRACKETS
+
+
+def _num_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise Rejected("lone surrogates") from error
 
 
 def _storable(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields that can be kept as JSON in UTF-8: a bad one costs itself alone."""
-    if _is_storable(fields):
-        return fields
-    return {key: value for key, value in fields.items() if _is_storable({key: value})}
+    texts = {key: _text(value) if isinstance(value, bytes) else value for key, value in fields.items()}
+    known = {key: value for key, value in texts.items() if value is not None}
+    if _is_storable(known):
+        return known
+    return {key: value for key, value in known.items() if _is_storable({key: value})}
 
 
 def _is_storable(fields: Mapping[str, Any]) -> bool:
