@@ -211,8 +211,10 @@ def build_pairs(
     engine = LocalEngine() if engine is None else engine
 
     def work(folder: StageFolder) -> Outcome:
-        with engine.start():
-            return _build(config, corpora, model, cache, engine, folder)
+        with engine.start():  # before the embedding, as it may fail
+            fitted = fit_embedder(config, corpus, model)
+            embedder = CachedEmbedder(fitted, cache or folder.path / EMBEDDINGS)
+            return _build(config, corpora, embedder, engine, folder)
 
     return run_stage(plan, directory, work)
 
@@ -225,12 +227,10 @@ def _without_shards_that_do_not_matter(config: PairConfig, num_documents: int) -
 def _build(
     config: PairConfig,
     corpora: Mapping[str, Corpus],
-    model: Transformer | None,
-    cache: Path | None,
+    embedder: Embedder,
     engine: Engine,
     folder: StageFolder,
 ) -> Outcome:
-    embedder = CachedEmbedder(fit_embedder(config, corpora[TRAIN], model), cache or folder.path / EMBEDDINGS)
     counts: dict[str, Any] = {}
     for name, corpus in corpora.items():
         # Held-out documents may be fewer than the shards that suit the training documents.
