@@ -42,7 +42,7 @@ OUT = {
 }
 
 
-READERS = ("runs", "corpus stats")
+READERS = ("runs", "corpus stats", "pair report")
 """Commands that write nothing."""
 
 
@@ -130,6 +130,23 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
     help = "parts that vectors are cut into, for --engine ray; exact pairs don't depend on it (default 1)"
     parser.add_argument("--shards", type=int, metavar="N", help=help)
     _add_model(parser, required=False, help="model whose hidden states `--embedder self` averages")
+
+
+def _add_pair_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pairs", metavar="DIR", help="a folder made by `sbp pair`")
+    parser.add_argument(
+        "--corpus", metavar="CORPUS", help="the prepared corpus that was paired (default: where it was then)"
+    )
+    parser.add_argument(
+        "--unique-tokens", type=int, metavar="N", help="as in `sbp pair`, where the folder doesn't say"
+    )
+    parser.add_argument(
+        "--split", default="train", choices=("train", "validation"), help="which pairs (default train)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=3, metavar="N", help="pairs shown (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pairs shown (default 0)")
 
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +252,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "corpus": ("read, clean, de-duplicate, split and tokenise text", _add_corpus),
     "corpus stats": ("show what a prepared corpus holds, in figures and bars", _add_corpus_stats),
     "pair": ("pair related documents by nearest neighbours", _add_pair),
+    "pair report": ("show what pairs a pairing found, in figures, bars and examples", _add_pair_report),
     "tune": ("tune a pretrained model on pairs into a synthesizer", _add_tune),
     "synthesize": ("sample new documents from a synthesizer", _add_synthesize),
     "pretrain": ("pretrain a model on real text, with or without synthetic text", _add_pretrain),
@@ -246,7 +264,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def join_words(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the first two in one where they name a command, as `corpus stats` does.
+    """Return the arguments with the first two in one where they name a command, as `corpus stats` do.
 
     A text of such a name is still read where it is written as a path: `sbp corpus ./stats --out DIR`.
     """

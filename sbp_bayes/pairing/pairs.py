@@ -23,6 +23,7 @@ from sbp_bayes.pairing.embedding_cache import CachedEmbedder
 from sbp_bayes.pairing.engines import Engine, LocalEngine
 from sbp_bayes.pairing.index import Backend, find_neighbours, resolved, unit_rows
 from sbp_bayes.pairing.join import Join
+from sbp_bayes.pairing.labels import label_agreement
 from sbp_bayes.pairing.records import PairSet
 from sbp_bayes.pairing.rules import PairRules, neighbour_ranks, ordered_pairs
 from sbp_bayes.pairing.salted import best_by_document
@@ -160,21 +161,6 @@ def pair_documents(
         neighbour_similarities=_sampled(similarities.ravel(), seed),
         random_similarities=_random_similarities(unit, seed),
     )
-
-
-def label_agreement(pairs: PairSet, corpus: Corpus) -> tuple[float, float] | None:
-    """Return the share of pairs whose two labels are equal, and the same for random pairs (exactly).
-
-    Only labelled documents count; None where no pair has two labels.
-    """
-    codes = np.unique([label or "" for label in corpus.labels], return_inverse=True)[1]
-    labelled = np.array([label is not None for label in corpus.labels], bool)
-    counted = labelled[pairs.first] & labelled[pairs.second]
-    if not counted.any():
-        return None
-    agree = (codes[pairs.first] == codes[pairs.second])[counted].mean()
-    sizes = np.bincount(codes[labelled]).astype(np.float64)
-    return float(agree), float((sizes * (sizes - 1)).sum() / (sizes.sum() * (sizes.sum() - 1)))
 
 
 def build_pairs(
