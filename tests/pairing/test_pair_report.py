@@ -82,10 +82,13 @@ def test_figures_by_hand(pairs, corpus):
     assert pair_report(pairs).labels == ()
 
 
-def test_similarities_beyond_all_bands_count_in_the_nearest(pairs):
-    found = label_precision("label", LABELS, pairs, np.array([0.6, 0.65, 0.7]))
+def test_bands_hold_their_lower_edge_and_the_outer_ones_what_is_beyond(pairs):
+    edges = np.array([0.6, 0.65, 0.96875, 0.99])
+    found = label_precision("label", LABELS, pairs, edges)
+    assert found.band_pairs.tolist() == [2, 2, 2]
+    np.testing.assert_array_equal(found.band_precision, [0.0, 1.0, 1.0])
+    found = label_precision("label", LABELS, pairs, np.array([0.65, 0.66, 0.67]))
     assert found.band_pairs.tolist() == [2, 4]
-    assert found.band_precision.tolist() == [0.0, 1.0]
 
 
 def test_labels_are_those_that_documents_share(corpus):
