@@ -42,7 +42,7 @@ OUT = {
 }
 
 
-READERS = ("runs", "corpus stats", "pair report")
+READERS = ("runs", "corpus stats", "pair report", "plan pairing")
 """Commands that write nothing."""
 
 
@@ -149,6 +149,47 @@ def _add_pair_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pairs shown (default 0)")
 
 
+def _add_plan_pairing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--documents", type=_whole, required=True, metavar="N", help="to be paired, for instance 582e6"
+    )
+    parser.add_argument(
+        "--dimension", type=_whole, default=1024, metavar="N", help="of the vectors (default %(default)s)"
+    )
+    parser.add_argument(
+        "-k", type=_whole, default=200, metavar="N", help="neighbours of a document (default %(default)s)"
+    )
+    parser.add_argument(
+        "--cores", type=_whole, default=1000, metavar="N", help="of all machines (default %(default)s)"
+    )
+    parser.add_argument(
+        "--memory-per-worker",
+        type=float,
+        default=8.0,
+        metavar="GIB",
+        help="for one shard, which is one core's (default %(default)s)",
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="measure this machine first, some 10 seconds on one core"
+    )
+    parser.add_argument(
+        "--corpus",
+        metavar="CORPUS",
+        help="measure on passages of this prepared corpus how many lists must be asked",
+    )
+
+
+def _whole(text: str) -> int:
+    """Read a whole number, also as 582e6."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)
+
+
+_whole.__name__ = "whole number"  # argparse shows it
+
+
 def _add_tune(parser: argparse.ArgumentParser) -> None:
     _add_real_text(parser)
     parser.add_argument("--pairs", required=True, metavar="DIR", help="folder made by `sbp pair`")
@@ -253,6 +294,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "corpus stats": ("show what a prepared corpus holds, in figures and bars", _add_corpus_stats),
     "pair": ("pair related documents by nearest neighbours", _add_pair),
     "pair report": ("show what pairs a pairing found, in figures, bars and examples", _add_pair_report),
+    "plan pairing": ("say what pairing so many documents would take, before it is begun", _add_plan_pairing),
     "tune": ("tune a pretrained model on pairs into a synthesizer", _add_tune),
     "synthesize": ("sample new documents from a synthesizer", _add_synthesize),
     "pretrain": ("pretrain a model on real text, with or without synthetic text", _add_pretrain),
