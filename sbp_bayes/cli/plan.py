@@ -91,7 +91,7 @@ def _memory(plan: PairingPlan) -> Iterator[tuple[str, ...]]:
     yield "their memory", _bytes(plan.keys_per_shard * plan.bytes_per_key), "n · (5·D + 4)"
     yield "blocks of queries, in each shard", _bytes(plan.block_bytes), "2 · 32,768 · (4·D + 8 + 8·k)"
     yield "offers, with an inverted file", _bytes(plan.offer_bytes), "2 · 32,768 · 8 · r·(p − 1)·n/L"
-    yield "all vectors and lists", _bytes(plan.driver_bytes), "N · (4·D + 8·k), in the process of `sbp pair`"
+    yield "all vectors and lists", _bytes(plan.driver_bytes), "N · (4·D + 8·k), in one process"
 
 
 def _exact(plan: PairingPlan) -> Iterator[tuple[str, ...]]:
@@ -102,11 +102,11 @@ def _exact(plan: PairingPlan) -> Iterator[tuple[str, ...]]:
 
 
 def _inverted(plan: PairingPlan) -> Iterator[tuple[str, ...]]:
-    yield "lists of a shard", f"{plan.lists:,}", "L = the power of two nearest to 2·√n"
+    yield "lists of a shard", f"{plan.lists:,}", "L = the power of 2 nearest to 2·√n"
     yield "making them", _hours(plan.making_lists), "S · (n·L + 200·L²) · (a + b·D)"
     yield "choosing lists to ask", _hours(plan.choosing_lists), "N · S · L · (a + b·D)"
     yield "scoring their keys in 8 bits", _hours(plan.scoring_lists), "N · S · p·n/L · (a' + b·D)"
-    formula = "N · S · (min(1.5·k + 4, n/L) + r·(p − 1)·n/L) · c·D"
+    formula = "N·S · (min(1.5·k + 4, n/L) + r·(p − 1)·n/L) · c·D"
     yield "ranking again in float32", _hours(plan.reranking_offers), formula
     yield from _common(plan)
     yield from _total(plan, plan.inverted)

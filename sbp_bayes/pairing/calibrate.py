@@ -33,10 +33,10 @@ MEASURED = Constants(
     probes=30,
     offered=0.34,
 )
-SECONDS_MEASURED = "on one core of an AMD EPYC (AVX-512 VNNI), k = 200; --measure does it here"
-LISTS_MEASURED = "on 112,474 passages of the packaged corpora, k = 200; --corpus does it anew"
-"""Where `MEASURED` comes from. p was 72 and r 0.96 for 20,000 of the passages: p didn't grow with the number of
-keys, and r falls as lists get longer than k, which they hardly were. So both are high for shards of millions.
+SECONDS_MEASURED = "on one core of an AMD EPYC (AVX-512), k = 200; --measure does it here"
+LISTS_MEASURED = "on 112,474 passages of the packaged corpora, k = 200; --corpus does it"
+"""Where `MEASURED` comes from. For 20,000 of the passages p was 72 and r 0.96: p didn't grow with the number
+of keys, and r falls as lists get longer than k, which they hardly were. Both are high for shards of millions.
 """
 
 

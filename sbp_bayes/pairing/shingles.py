@@ -11,6 +11,7 @@ so that memory holds those of one block of pairs, whatever the number of documen
 import dataclasses
 import functools
 import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -76,10 +77,9 @@ def shingle_overlap(texts: Sequence[str], first: np.ndarray, second: np.ndarray)
         sizes = _write_shingles(texts, used, file)
         starts = np.concatenate([[0], np.cumsum(sizes)])
         file.flush()
-        shingles = np.asarray(np.memmap(file, np.uint64, "r")) if starts[-1] else np.zeros(0, np.uint64)
         shared = np.zeros(len(first), np.int64)
         blocks = _blocks(sizes, left, right)
-        counted = map_threads(lambda b: _shared(shingles, starts, left[b], right[b]), blocks)
+        counted = map_threads(lambda b: _shared(file, starts, left[b], right[b]), blocks)
         for block, counts in zip(blocks, counted, strict=True):
             shared[block] = counts
     return Overlap(shared=shared, first=sizes[left], second=sizes[right])
@@ -94,6 +94,20 @@ def _write_shingles(texts: Sequence[str], used: np.ndarray, file: IO[bytes]) -> 
             file.write(shingles.data)
             sizes.append(counts)
     return np.concatenate(sizes)
+
+
+def _read_shingles(file: IO[bytes], starts: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Return the shingles of these texts, which ascend, end to end.
+
+    They are read, not mapped: pages of a mapped file would count as this process's memory.
+    """
+    ends = np.flatnonzero(np.diff(texts) != 1)  # texts that follow each other are one piece of the file
+    firsts, lasts = texts[np.concatenate([[0], ends + 1])], texts[np.concatenate([ends, [len(texts) - 1]])]
+    pieces = [np.zeros(0, np.uint64)]
+    for start, end in zip(starts[firsts], starts[lasts + 1], strict=True):
+        content = os.pread(file.fileno(), 8 * int(end - start), 8 * int(start))
+        pieces.append(np.frombuffer(content, np.uint64))
+    return np.concatenate(pieces)
 
 
 def _batches(texts: Sequence[str], used: np.ndarray) -> Iterator[list[str]]:
@@ -180,7 +194,7 @@ def _blocks(sizes: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[slic
     return blocks
 
 
-def _shared(shingles: np.ndarray, starts: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _shared(file: IO[bytes], starts: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return |A ∩ B| of each pair of texts, int64 (P,).
 
     A shingle of one text alone meets no other: without those little is left to compare.
@@ -189,7 +203,7 @@ def _shared(shingles: np.ndarray, starts: np.ndarray, left: np.ndarray, right: n
 
     texts, rows = np.unique(np.concatenate([left, right]), return_inverse=True)
     ends = np.cumsum(starts[texts + 1] - starts[texts])
-    own = np.concatenate([shingles[:0], *(shingles[starts[t] : starts[t + 1]] for t in texts)])
+    own = _read_shingles(file, starts, texts)
     kept, columns, num_columns = _common(own)
     pointers = np.searchsorted(kept, np.concatenate([[0], ends]))
     ones = np.ones(len(kept), np.int32)
