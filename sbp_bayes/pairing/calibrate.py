@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.workers import one_thread
 from sbp_bayes.pairing.audit import audited_rows
 from sbp_bayes.pairing.exact import exact_neighbours, num_candidates
@@ -110,13 +111,13 @@ def _reranking(k: int, keys: int) -> float:
     """Seconds a product of wide vectors, candidates anywhere."""
     unit, rows = torch.from_numpy(_random_rows(keys, WIDE)), np.arange(min(QUERIES_AT_ONCE, keys))
     count = min(num_candidates(k), keys)
-    candidates = np.random.default_rng(0).integers(keys, size=(len(rows), count))
+    candidates = numpy_generator(0, "calibration").integers(keys, size=(len(rows), count))
     return _seconds(lambda: np.sort(pack_products(unit, rows, candidates), axis=1)) / candidates.size
 
 
 def _merging(k: int) -> float:
     """Seconds an entry of lists that are merged."""
-    generator = np.random.default_rng(0)
+    generator = numpy_generator(0, "calibration")
     size = (SHARDS_MERGED, QUERIES_AT_ONCE, k)
     parts = list(np.sort(generator.integers(1 << 62, size=size), axis=2))
     return _seconds(lambda: merge(parts, k)) / (SHARDS_MERGED * QUERIES_AT_ONCE * k)
@@ -124,7 +125,7 @@ def _merging(k: int) -> float:
 
 def _reducing(k: int) -> float:
     """Seconds a pair that is grouped by document and ordered."""
-    generator = np.random.default_rng(0)
+    generator = numpy_generator(0, "calibration")
     documents = max(1, PAIRS_REDUCED // (2 * k))
     first, second = generator.integers(documents, size=(2, PAIRS_REDUCED))
     edges = Edges(first=first, second=second, similarity=generator.random(PAIRS_REDUCED, np.float32))
@@ -132,7 +133,7 @@ def _reducing(k: int) -> float:
 
 
 def _random_rows(number: int, width: int) -> np.ndarray:
-    return unit_rows(np.random.default_rng(0).normal(size=(number, width)))
+    return unit_rows(numpy_generator(0, "calibration").normal(size=(number, width)))
 
 
 def _seconds(work: Callable[[], object]) -> float:
