@@ -173,12 +173,16 @@ def _similarity(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
 def _pairs(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
     pairs = PairSet.load(shown.algorithm.pairs.directory / "train")
     counts = shown.algorithm.pairs.counts["train"]
-    rejected = ("neighbours_below_alpha", "near_duplicates", "over_limit")
+    duplicates = ("exact_copies", "near_duplicates_by_containment", "near_duplicates_by_jaccard")
     return {
         "count": len(pairs),
         "documents": counts["documents"],
         "documents_covered": counts["documents_with_pair"],
-        "rejected": {name: counts[name] for name in rejected},
+        "rejected": {
+            "neighbours_below_alpha": counts["neighbours_below_alpha"],
+            "near_duplicates": sum(counts[name] for name in duplicates),
+            "over_limit": counts["over_limit"],
+        },
         "mean_similarity": float(pairs.similarity.mean()),
         "label_agreement": counts.get("label_agreement"),
         "label_agreement_of_random_pairs": counts.get("label_agreement_of_random_pairs"),

@@ -57,6 +57,14 @@ def _output(command: str, arguments: argparse.Namespace) -> str:
         from sbp_bayes.cli.statistics import show_statistics
 
         return show_statistics(arguments)
+    if command == "pair report":
+        from sbp_bayes.cli.pair_report import show_pair_report
+
+        return show_pair_report(arguments)
+    if command == "plan pairing":
+        from sbp_bayes.cli.plan import show_pairing_plan
+
+        return show_pairing_plan(arguments)
     if command == "export-hf":
         from sbp_bayes.cli.export import export_model
 

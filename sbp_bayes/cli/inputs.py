@@ -4,13 +4,17 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
 from sbp_bayes.base.stage import PLAN, Manifest, read_manifest
+from sbp_bayes.base.store import read_json, write_json
 from sbp_bayes.corpus import Corpus, CorpusConfig, Tokenizer, choose_unique, prepare_corpus, read_documents
 from sbp_bayes.lm import PRESETS, LMConfig
 
 TOKENIZER = "tokenizer.json"
+ORIGIN = "origin.json"
+"""In a stage's folder: where its corpus lay, for commands that want to show its documents."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,18 @@ def prepared_or_text(arguments: argparse.Namespace) -> PreparedCorpus:
         return prepared_corpus(arguments.corpus)
     config = CorpusConfig(paths=(arguments.corpus,), vocab_size=arguments.vocab_size)
     return PreparedCorpus(prepare_corpus(config, Path(arguments.out) / "corpus"))
+
+
+def remember_origin(manifest: Manifest, prepared: PreparedCorpus, num_tokens: int | None) -> None:
+    """Keep where the corpus of a finished stage lies, and how many unique tokens of its pool were used."""
+    record = {"corpus": str(prepared.manifest.directory.resolve()), "unique_tokens": num_tokens}
+    write_json(manifest.directory / ORIGIN, record)
+
+
+def origin(manifest: Manifest) -> dict[str, Any]:
+    """Return what `remember_origin` kept; nothing where it kept none."""
+    path = manifest.directory / ORIGIN
+    return dict(read_json(path)) if path.exists() else {}
 
 
 def corpus_or_text(

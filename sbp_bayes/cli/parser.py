@@ -42,7 +42,7 @@ OUT = {
 }
 
 
-READERS = ("runs", "corpus stats")
+READERS = ("runs", "corpus stats", "pair report", "plan pairing")
 """Commands that write nothing."""
 
 
@@ -130,6 +130,64 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
     help = "parts that vectors are cut into, for --engine ray; exact pairs don't depend on it (default 1)"
     parser.add_argument("--shards", type=int, metavar="N", help=help)
     _add_model(parser, required=False, help="model whose hidden states `--embedder self` averages")
+
+
+def _add_pair_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pairs", metavar="DIR", help="a folder made by `sbp pair`")
+    parser.add_argument(
+        "--corpus", metavar="CORPUS", help="the prepared corpus that was paired (default: where it was then)"
+    )
+    parser.add_argument(
+        "--unique-tokens", type=int, metavar="N", help="as in `sbp pair`, where the folder doesn't say"
+    )
+    parser.add_argument(
+        "--split", default="train", choices=("train", "validation"), help="which pairs (default train)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=3, metavar="N", help="pairs shown (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the pairs shown (default 0)")
+
+
+def _add_plan_pairing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--documents", type=_whole, required=True, metavar="N", help="to be paired, for instance 582e6"
+    )
+    parser.add_argument(
+        "--dimension", type=_whole, default=1024, metavar="N", help="of the vectors (default %(default)s)"
+    )
+    parser.add_argument(
+        "-k", type=_whole, default=200, metavar="N", help="neighbours of a document (default %(default)s)"
+    )
+    parser.add_argument(
+        "--cores", type=_whole, default=1000, metavar="N", help="of all machines (default %(default)s)"
+    )
+    parser.add_argument(
+        "--memory-per-worker",
+        type=float,
+        default=8.0,
+        metavar="GIB",
+        help="for one shard, which is one core's (default %(default)s)",
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="measure this machine first, some 10 seconds on one core"
+    )
+    parser.add_argument(
+        "--corpus",
+        metavar="CORPUS",
+        help="measure on passages of this prepared corpus how many lists must be asked",
+    )
+
+
+def _whole(text: str) -> int:
+    """Read a whole number, also as 582e6."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(number)
+
+
+_whole.__name__ = "whole number"  # argparse shows it
 
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
@@ -235,6 +293,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "corpus": ("read, clean, de-duplicate, split and tokenise text", _add_corpus),
     "corpus stats": ("show what a prepared corpus holds, in figures and bars", _add_corpus_stats),
     "pair": ("pair related documents by nearest neighbours", _add_pair),
+    "pair report": ("show what pairs a pairing found, in figures, bars and examples", _add_pair_report),
+    "plan pairing": ("say what pairing so many documents would take, before it is begun", _add_plan_pairing),
     "tune": ("tune a pretrained model on pairs into a synthesizer", _add_tune),
     "synthesize": ("sample new documents from a synthesizer", _add_synthesize),
     "pretrain": ("pretrain a model on real text, with or without synthetic text", _add_pretrain),
@@ -246,7 +306,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def join_words(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the first two in one where they name a command, as `corpus stats` does.
+    """Return the arguments with the first two in one where they name a command, as `corpus stats` do.
 
     A text of such a name is still read where it is written as a path: `sbp corpus ./stats --out DIR`.
     """

@@ -60,7 +60,7 @@ def run_pair(arguments: argparse.Namespace) -> Manifest:
         model = load_model(folder)
     corpus, validation = prepared.unique(arguments.unique_tokens), prepared.split("validation")
     cache = arguments.cache or os.environ.get(CACHE) or None
-    return build_pairs(
+    manifest = build_pairs(
         config,
         corpus,
         Path(arguments.out),
@@ -69,6 +69,8 @@ def run_pair(arguments: argparse.Namespace) -> Manifest:
         engine=engine,
         cache=None if cache is None else Path(cache),
     )
+    inputs.remember_origin(manifest, prepared, arguments.unique_tokens)
+    return manifest
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:

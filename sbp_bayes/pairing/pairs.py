@@ -23,9 +23,10 @@ from sbp_bayes.pairing.embedding_cache import CachedEmbedder
 from sbp_bayes.pairing.engines import Engine, LocalEngine
 from sbp_bayes.pairing.index import Backend, find_neighbours, resolved, unit_rows
 from sbp_bayes.pairing.join import Join
+from sbp_bayes.pairing.labels import label_agreement
 from sbp_bayes.pairing.records import PairSet
-from sbp_bayes.pairing.salted import Edges, best_by_document
-from sbp_bayes.pairing.shingles import containment
+from sbp_bayes.pairing.rules import PairRules, neighbour_ranks, ordered_pairs
+from sbp_bayes.pairing.salted import best_by_document
 
 TRAIN, VALIDATION = "train", "validation"
 EMBEDDINGS, JOIN = "embeddings", "join"
@@ -46,7 +47,8 @@ class PairConfig:
         max_tokens: that qwen3 or sentence reads of a document; None: 8,192, or as the model has it.
         k: neighbours searched for each document, at most (paper value unverified: 200).
         alpha: lowest similarity of a pair; each embedder has its own scale (paper value unverified: 0.75).
-        near_duplicate_containment: pairs that share this part of the shorter one's shingles are dropped.
+        near_duplicate_containment: see `PairRules`.
+        near_duplicate_jaccard: see `PairRules`; off by default.
         max_pairs_per_document: most d2 for one d1; the most similar stay.
         backend: how neighbours are found.
         num_shards: parts that the vectors are cut into, of the training documents and of the validation
@@ -59,7 +61,8 @@ class PairConfig:
     max_tokens: int | None = None
     k: int = 8
     alpha: float = 0.5
-    near_duplicate_containment: float = 0.5
+    near_duplicate_containment: float | None = 0.5
+    near_duplicate_jaccard: float | None = None
     max_pairs_per_document: int = 8
     backend: Backend = "auto"
     num_shards: int = 1
@@ -69,11 +72,14 @@ class PairConfig:
         _, outside = parse_embedder(self.embedder)
         reads = self.max_tokens is None or outside is not None
         require(reads, "max_tokens", self.max_tokens, f"none, as embedder = {self.embedder!r} has its own")
-        for key in ("dimension", "k", "max_pairs_per_document", "num_shards"):
+        for key in ("dimension", "k", "num_shards"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        require(-1 <= self.alpha < 1, "alpha", self.alpha, "-1 to below 1")
-        share = self.near_duplicate_containment
-        require(0 < share <= 1, "near_duplicate_containment", share, "above 0, at most 1")
+        _ = self.rules  # checks its own values
+
+    @property
+    def rules(self) -> PairRules:
+        """Which neighbours are pairs."""
+        return PairRules(**{field.name: getattr(self, field.name) for field in dataclasses.fields(PairRules)})
 
 
 def pair_documents(
@@ -82,7 +88,8 @@ def pair_documents(
     embedder: Embedder,
     alpha: float,
     k: int,
-    near_duplicate_containment: float = 0.5,
+    near_duplicate_containment: float | None = 0.5,
+    near_duplicate_jaccard: float | None = None,
     max_pairs_per_document: int | None = None,
     backend: Backend = "auto",
     seed: int = 0,
@@ -91,15 +98,15 @@ def pair_documents(
     """Pair the documents of `corpus` among themselves.
 
     Documents are a pair, in both orders, if one of them is among the other's k nearest neighbours, their
-    similarity is above `alpha`, and they aren't near-duplicates. A document without a vector is in no pair,
-    nor is one whose vector isn't finite (logged).
+    similarity is above `alpha`, and their texts are neither equal nor near-duplicates. A document
+    without a vector is in no pair, nor is one whose vector isn't finite (logged).
 
     Args:
         corpus: the documents; another corpus than the embedder was fitted on is fine.
         embedder: fitted.
         alpha: similarity that a pair exceeds.
         k: neighbours searched for each document; all others where there are no more than k.
-        near_duplicate_containment: see `PairConfig` and `containment`.
+        near_duplicate_containment, near_duplicate_jaccard: see `PairRules`.
         max_pairs_per_document: most d2 for one d1, the most similar first; None: no limit.
         backend: see `nearest_neighbours`.
         seed: of the sampled similarities that are kept for the record; the pairs don't depend on it.
@@ -109,6 +116,12 @@ def pair_documents(
         PairingError: no pair is left (the message has the highest similarity), fewer than two documents have
             a vector.
     """
+    rules = PairRules(
+        alpha=alpha,
+        near_duplicate_containment=near_duplicate_containment,
+        near_duplicate_jaccard=near_duplicate_jaccard,
+        max_pairs_per_document=max_pairs_per_document,
+    )
     vectors = embedder.embed(corpus)
     is_finite = np.isfinite(vectors).all(axis=1)
     is_zero = ~np.any(vectors != 0, axis=1)
@@ -122,25 +135,17 @@ def pair_documents(
     unit = unit_rows(vectors[known])
     join = Join() if join is None else join
     (ids, similarities), search = find_neighbours(unit, min(k, len(known) - 1), backend, join=join)
-    first, second, similarity = _above(ids, similarities, alpha)
-    distinct = containment(corpus.texts, known[first], known[second]) < near_duplicate_containment
-    if not distinct.any():
-        raise PairingError(f"all {len(first):,} pairs more similar than alpha = {alpha} are near-duplicates")
-    both = _both_orders(first[distinct], second[distinct], similarity[distinct])
+    edges, rule_counts = ordered_pairs(ids, similarities, corpus.texts, known, rules)
     with join.engine.start() as session:
         kept, balance = best_by_document(
-            both, max_pairs_per_document, session=session, num_reducers=join.num_shards
+            edges, max_pairs_per_document, session=session, num_reducers=join.num_shards
         )
     counts = {
         "documents": len(corpus),
         "documents_without_vector": len(corpus) - len(known),
         "documents_with_bad_vector": int((~is_finite).sum()),
-        "neighbours": ids.size,
-        "neighbours_below_alpha": int((similarities <= alpha).sum()),
-        "neighbours_mutual": int((similarities > alpha).sum()) - len(first),
-        "near_duplicates": int((~distinct).sum()),
-        "ordered_pairs": len(both),
-        "over_limit": len(both) - len(kept),
+        **rule_counts,
+        "over_limit": len(edges) - len(kept),
         "pairs": len(kept),
         "documents_with_pair": len(np.unique(kept.first)),
     }
@@ -148,27 +153,14 @@ def pair_documents(
         first=known[kept.first],
         second=known[kept.second],
         similarity=kept.similarity,
+        rank_of_second=neighbour_ranks(ids, kept.first, kept.second),
+        rank_of_first=neighbour_ranks(ids, kept.second, kept.first),
         corpus_fingerprint=corpus.fingerprint,
         counts=counts,
         search={**dataclasses.asdict(search), **dataclasses.asdict(balance)},
         neighbour_similarities=_sampled(similarities.ravel(), seed),
         random_similarities=_random_similarities(unit, seed),
     )
-
-
-def label_agreement(pairs: PairSet, corpus: Corpus) -> tuple[float, float] | None:
-    """Return the share of pairs whose two labels are equal, and the same for random pairs (exactly).
-
-    Only labelled documents count; None where no pair has two labels.
-    """
-    codes = np.unique([label or "" for label in corpus.labels], return_inverse=True)[1]
-    labelled = np.array([label is not None for label in corpus.labels], bool)
-    counted = labelled[pairs.first] & labelled[pairs.second]
-    if not counted.any():
-        return None
-    agree = (codes[pairs.first] == codes[pairs.second])[counted].mean()
-    sizes = np.bincount(codes[labelled]).astype(np.float64)
-    return float(agree), float((sizes * (sizes - 1)).sum() / (sizes.sum() * (sizes.sum() - 1)))
 
 
 def build_pairs(
@@ -242,6 +234,7 @@ def _build(
                 alpha=config.alpha,
                 k=config.k,
                 near_duplicate_containment=config.near_duplicate_containment,
+                near_duplicate_jaccard=config.near_duplicate_jaccard,
                 max_pairs_per_document=config.max_pairs_per_document,
                 backend=config.backend,
                 seed=config.seed,
@@ -266,31 +259,6 @@ def _truncated(embedder: Embedder, name: str, corpus: Corpus) -> int:
 
 
 _AGREEMENT = ("label_agreement", "label_agreement_of_random_pairs")
-
-
-def _above(
-    ids: np.ndarray, similarities: np.ndarray, alpha: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each unordered pair above alpha once, as (smaller, larger, similarity)."""
-    rows, columns = np.nonzero(similarities > alpha)
-    if len(rows) == 0:
-        raise PairingError(
-            f"no two documents are more similar than alpha = {alpha}: the highest similarity is "
-            f"{similarities.max():.3f}"
-        )
-    others = ids[rows, columns]
-    smaller, larger = np.minimum(rows, others), np.maximum(rows, others)
-    _, once = np.unique(smaller * len(ids) + larger, return_index=True)
-    return smaller[once], larger[once], similarities[rows, columns][once]
-
-
-def _both_orders(first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> Edges:
-    """Return the pairs in both orders."""
-    return Edges(
-        first=np.concatenate([first, second]),
-        second=np.concatenate([second, first]),
-        similarity=np.concatenate([similarity, similarity]),
-    )
 
 
 def _sampled(values: np.ndarray, seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from sbp_bayes.base.store import atomic_path, read_json, write_json
 
 PAIRS, SIMILARITIES, META = "pairs.parquet", "similarities.npz", "meta.json"
 
-_COLUMNS = ("first", "second", "similarity")
+_COLUMNS = ("first", "second", "similarity", "rank_of_second", "rank_of_first")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,10 @@ class PairSet:
     Attributes:
         first, second: int64 (P,), indices of d1 and d2 in the corpus.
         similarity: float32 (P,), ⟨d1, d2⟩ of the unit vectors.
+        rank_of_second: int32 (P,), d2's rank among d1's neighbours, 1 the nearest; -1: it isn't among the k.
+        rank_of_first: likewise d1's among d2's. One of the two is a rank.
         corpus_fingerprint: of the corpus that the indices mean.
-        counts: neighbours found, those dropped by reason, and pairs kept.
+        counts: neighbours found, those dropped by reason (see `rules.REJECTIONS`), and pairs kept.
         neighbour_similarities: float32, a sample over all neighbours found, before any rule.
         random_similarities: float32, a sample over random pairs of different documents.
         search: how the neighbours were found and with what recall, see `SearchReport`.
@@ -33,6 +35,8 @@ class PairSet:
     first: np.ndarray
     second: np.ndarray
     similarity: np.ndarray
+    rank_of_second: np.ndarray
+    rank_of_first: np.ndarray
     corpus_fingerprint: str
     counts: Mapping[str, int]
     neighbour_similarities: np.ndarray
@@ -44,7 +48,10 @@ class PairSet:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits (SHA-256) of the corpus and the pairs."""
+        """16 hexadecimal digits (SHA-256) of the corpus, the pairs and their similarities.
+
+        Ranks say how a pair was found, not which it is: they're left out.
+        """
         digest = hashlib.sha256(self.corpus_fingerprint.encode())
         for array in (self.first, self.second, self.similarity):
             digest.update(np.ascontiguousarray(array).data)

@@ -48,4 +48,11 @@ def test_every_command_has_help(command, capsys):
 def test_the_stages_offered_are_those_that_run():
     from sbp_bayes.cli import stages
 
-    assert set(COMMANDS) == {*stages.COMMANDS, "corpus stats", "export-hf", "runs"}
+    assert set(COMMANDS) == {
+        *stages.COMMANDS,
+        "corpus stats",
+        "pair report",
+        "plan pairing",
+        "export-hf",
+        "runs",
+    }

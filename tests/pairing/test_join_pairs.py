@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sbp_bayes.base.errors import PairingError, StoreError
 from sbp_bayes.corpus import Corpus, Document, train_tokenizer
 from sbp_bayes.pairing import LocalEngine, PairConfig, PairSet, build_pairs, find_neighbours, pairs
+from sbp_bayes.pairing.rules import PairRules, ordered_pairs
 from sbp_bayes.pairing.salted import Edges, best_by_document
 
 WORDS = [f"{start}{end}" for start in ("ba", "ke", "lo", "mi", "nu", "ra") for end in ("del", "fin", "gor")]
@@ -84,12 +85,11 @@ def test_hubs_overload_a_reducer_unless_their_keys_are_salted():
     in_degree = np.bincount(ids.reshape(-1))
     assert (in_degree[:3] > 3900).all()
     assert np.sort(in_degree)[-4] < 1000
-    first, second = np.repeat(np.arange(4000), 8), ids.reshape(-1)
-    once = np.unique(np.minimum(first, second) * 4000 + np.maximum(first, second), return_index=True)[1]
-    half = pairs._both_orders(first[once], second[once], similarities.reshape(-1)[once])
-    found, balance = grouped(half, 8, 16)
+    texts = [str(row) for row in range(4000)]
+    edges, _ = ordered_pairs(ids, similarities, texts, np.arange(4000), PairRules(alpha=-1.0))
+    found, balance = grouped(edges, 8, 16)
     assert [len(np.unique(found.first)), balance.reducers] == [4000, 16]
-    plain, alone = grouped(half, 8, 1)
+    plain, alone = grouped(edges, 8, 1)
     for name in ("first", "second", "similarity"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
     assert (alone.largest_share, alone.largest_share_unsalted) == (1.0, 1.0)
@@ -129,7 +129,7 @@ def test_a_killed_stage_goes_on_from_its_parts(tmp_path, monkeypatch):
     """The first attempt joins and then fails; the second asks no shard."""
     train, config = corpus(60), PairConfig(dimension=4, alpha=0.0, near_duplicate_containment=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(pairs, "containment", lambda *_: 1 / 0)
+        patch.setattr(pairs, "ordered_pairs", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build_pairs(config, train, tmp_path)
     assert (tmp_path / "join" / "train" / "000000.part").exists()

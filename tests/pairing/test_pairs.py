@@ -104,10 +104,11 @@ def test_pairs_are_those_of_loops(seed, k, alpha, share, limit):
         pairs.similarity, np.einsum("nd,nd->n", vectors[pairs.first], vectors[pairs.second]), atol=1e-6
     )
     counts = pairs.counts
-    assert counts["near_duplicates"] == num_duplicates
+    duplicates = counts["exact_copies"] + counts["near_duplicates_by_containment"]
+    assert duplicates == num_duplicates
     assert counts["pairs"] == len(pairs) == counts["ordered_pairs"] - counts["over_limit"]
     above = counts["neighbours"] - counts["neighbours_below_alpha"] - counts["neighbours_mutual"]
-    assert counts["ordered_pairs"] == 2 * (above - counts["near_duplicates"])
+    assert counts["ordered_pairs"] == 2 * (above - duplicates)
     assert counts["documents_with_pair"] == len({first for first, _ in wanted})
 
 
@@ -143,7 +144,9 @@ def test_no_pair_above_alpha_names_the_highest_similarity():
 def test_only_near_duplicates_above_alpha():
     corpus = corpus_of_topics(3)
     corpus = dataclasses.replace(corpus, texts=[corpus.texts[0]] * 3)
-    with pytest.raises(PairingError, match=r"all 3 pairs more similar than alpha = 0.5 are near-duplicates"):
+    with pytest.raises(
+        PairingError, match=r"all 3 pairs more similar than alpha = 0.5 are copies or near-duplicates"
+    ):
         pair_documents(corpus, embedder=Given(np.ones((3, 2))), alpha=0.5, k=2)
 
 
@@ -245,5 +248,10 @@ def test_stage_says_which_split_fails_and_names_the_model_only_where_it_matters(
 def test_settings_out_of_range_are_named(key, value):
     with pytest.raises(ConfigError, match=key):
         PairConfig(**{key: value})
-    with pytest.raises(ConfigError, match="near_duplicate_containment"):
-        PairConfig(near_duplicate_containment=0.0)
+
+
+@pytest.mark.parametrize("key", ["near_duplicate_containment", "near_duplicate_jaccard"])
+@pytest.mark.parametrize("share", [0.0, 1.1])
+def test_thresholds_out_of_range_are_named(key, share):
+    with pytest.raises(ConfigError, match=key):
+        PairConfig(**{key: share})
