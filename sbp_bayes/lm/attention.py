@@ -20,11 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.lm.blocked import blocked_attention
+from sbp_bayes.lm.blocked import blocked_attention, cached_attention
 
 Backend = Literal["auto", "xformers", "sdpa", "blocked", "reference"]
-"""Who computes attention; "auto" is xformers on CUDA where its operator runs, blocked for gradients on a
-processor, and else sdpa."""
+"""Who computes attention; "auto" is xformers on CUDA where its operator runs, blocked on a processor for
+gradients and caches, and else sdpa."""
+
+Work = Literal["rows", "gradient", "cache"]
+"""What attention is for: whole rows, whole rows with gradients, or one query a row over a cache."""
 
 QUERY_BLOCK = 64
 """Queries that share one call: a block reads no key after its last query, which leaves out nearly half
@@ -156,11 +159,15 @@ def attention(
     Raises:
         ConfigError: a backend that there is not, or that cannot run here; the message says why.
     """
-    records = torch.is_grad_enabled() and isinstance(mask, CausalMask)
-    chosen = choose_backend(backend, q_BHTE.device, q_BHTE.dtype, q_BHTE.shape[-1], records)
+    work: Work = (
+        "cache" if isinstance(mask, CachedMask) else "gradient" if torch.is_grad_enabled() else "rows"
+    )
+    chosen = choose_backend(backend, q_BHTE.device, q_BHTE.dtype, q_BHTE.shape[-1], work)
     if chosen == "xformers":
         return _xformers(q_BHTE, k_BGSE, v_BGSE, mask)
-    if chosen == "blocked" and isinstance(mask, CausalMask):
+    if chosen == "blocked":
+        if isinstance(mask, CachedMask):
+            return cached_attention(q_BHTE, k_BGSE, v_BGSE, mask)
         return blocked_attention(q_BHTE, k_BGSE, v_BGSE, mask)
     if chosen == "reference":
         return reference_attention(q_BHTE, k_BGSE, v_BGSE, mask.additive).to(q_BHTE.dtype)
@@ -180,11 +187,9 @@ def reference_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1T
 
 @functools.cache
 def choose_backend(
-    name: str, device: torch.device, dtype: torch.dtype, head_width: int, for_gradients: bool = False
+    name: str, device: torch.device, dtype: torch.dtype, head_width: int, work: Work = "rows"
 ) -> Backend:
-    """Return the backend that `name` means for such tensors, and log it once.
-
-    A cache's mask has no blocks of queries: `blocked` leaves it to sdpa.
+    """Return the backend that `name` means for such tensors and work, and log it once.
 
     Raises:
         ConfigError: `name` is none, or cannot run there.
@@ -193,16 +198,16 @@ def choose_backend(
         raise ConfigError(f"attention = {name!r}: expected one of {', '.join(get_args(Backend))}")
     chosen, reason = name, "as asked for"
     if name == "auto" and device.type != "cuda":
-        chosen = "blocked" if for_gradients else "sdpa"
-        reason = f"the default on {device.type}" + (" for gradients" if for_gradients else "")
+        chosen = "sdpa" if work == "rows" else "blocked"
+        reason = f"the default on {device.type}"
     elif name in ("auto", "xformers"):
         obstacle = _why_not_xformers(device, dtype, head_width)
         if name == "xformers" and obstacle:
             raise ConfigError(f"attention = 'xformers' cannot run: {obstacle}")
         if name == "auto":
             chosen, reason = ("sdpa", f"no xformers: {obstacle}") if obstacle else ("xformers", "the default")
-    message = "attention on %s in %s: %s (%s)"
-    logging.getLogger(__name__).info(message, device, str(dtype).removeprefix("torch."), chosen, reason)
+    message = "attention of %s on %s in %s: %s (%s)"
+    logging.getLogger(__name__).info(message, work, device, str(dtype).removeprefix("torch."), chosen, reason)
     return chosen  # type: ignore[return-value]
 
 

@@ -1,4 +1,5 @@
-"""Attention as matrix products over blocks of queries, with its gradient by hand: to train on a processor.
+"""Attention as matrix products on a processor: over blocks of queries, with its gradient by hand, to train;
+over blocks of a cache's keys to sample.
 
 All query heads that share keys are rows of one factor, so a block is one large product where PyTorch's own
 kernel multiplies small tiles in float32. Weights are computed again in the backward pass rather than kept,
@@ -18,15 +19,31 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
-    from sbp_bayes.lm.attention import CausalMask
+    from sbp_bayes.lm.attention import CachedMask, CausalMask
 
-QUERIES = 128
-"""Queries of a block."""
+QUERIES, KEYS = 128, 64
+"""Queries of a block in training, and keys of one in sampling."""
 
 
 def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
     """Return softmax(q kᵀ / √E + mask) v (B, H, T, E); products, scores and weights have q's type."""
     return _Blocked.apply(q_BHTE, k_BGSE, v_BGSE, mask)
+
+
+def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CachedMask") -> Tensor:
+    """Return softmax(q kᵀ / √E + mask) v (B, H, 1, E), of one query a row.
+
+    All products have one shape, whatever the cache's length: where S is a multiple of `KEYS`, more keys that
+    a row doesn't read change no bit of its result. That is not so of products as wide as the cache.
+    """
+    q = (q_BH1E * q_BH1E.shape[-1] ** -0.5).view(*k_BGSE.shape[:2], -1, q_BH1E.shape[-1]).flatten(0, 1)
+    parts = [slice(start, start + KEYS) for start in range(0, mask.num_keys, KEYS)]
+    scores = [torch.bmm(q, k_BGSE[:, :, part].flatten(0, 1).transpose(1, 2)) for part in parts]
+    weights = torch.cat(scores, dim=2).unflatten(0, k_BGSE.shape[:2]) + mask.additive.to(q.dtype)
+    weights, mixed = weights.softmax(dim=-1).flatten(0, 1), torch.zeros_like(q)
+    for part in parts:
+        mixed.baddbmm_(weights[:, :, part], v_BGSE[:, :, part].flatten(0, 1))
+    return mixed.view(q_BH1E.shape)
 
 
 class _Blocked(torch.autograd.Function):

@@ -5,7 +5,9 @@ Samples of one prompt share the work on it: it is read once and its keys and val
 How company is kept out of a sample's bytes: arithmetic runs in tiles of one fixed shape. A decoding
 tile always holds `TILE_ROWS` rows and a prefill always `PREFILL_ROWS` prompts padded to a multiple of
 `LENGTH_STEP`, so a row meets the same kernels whoever its neighbours are and however many tiles there
-are; free rows compute on leftovers that nobody reads. Keys beyond a row's own length weigh exactly 0.
+are; free rows compute on leftovers that nobody reads. A frozen model's products give a row the same bits
+in a tile of any height: there the last samples close ranks, and the tile is cut behind them to a multiple
+of `CACHE_ROWS`. Keys beyond a row's own length weigh exactly 0, and come in products of their own.
 That those kernels give a row the same bits at every place of a tile, and the same for every padding, is
 a measured property of float32 products at PyTorch's "highest" precision (not of "medium"); tests hold
 it. Random numbers are drawn per sample, from its own stream.
@@ -30,14 +32,14 @@ from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.workers import thread_pool
 from sbp_bayes.lm.attention import CachedMask, CausalMask, attention
-from sbp_bayes.lm.frozen import freeze
+from sbp_bayes.lm.frozen import FrozenTransformer, freeze
 from sbp_bayes.lm.layers import rms_norm
 from sbp_bayes.lm.model import Transformer
 
 TILE_ROWS = 128
 PREFILL_ROWS = 8
 LENGTH_STEP = 64
-CACHE_ROWS = 32
+CACHE_ROWS = 16
 """Rows of a tile that read equally many cached positions, as many as the longest of them has."""
 
 READ_AHEAD = 4
@@ -193,8 +195,8 @@ def _prefilled(
             yield from ((index, start) for index in indices)
 
 
-def _round_up(length: int) -> int:
-    return -(-length // LENGTH_STEP) * LENGTH_STEP
+def _round_up(length: int, step: int = LENGTH_STEP) -> int:
+    return -(-length // step) * step
 
 
 @torch.no_grad()  # which holds in one thread alone
@@ -250,6 +252,7 @@ class _Tile:
         self.lengths_R = torch.zeros(TILE_ROWS, dtype=torch.int64)
         self.logits_RV = weight.new_zeros(TILE_ROWS, config.vocab_size)
         self.rows: list[_Row | None] = [None] * TILE_ROWS
+        self.can_be_cut = isinstance(model, FrozenTransformer)
 
     @property
     def is_busy(self) -> bool:
@@ -259,11 +262,11 @@ class _Tile:
     @torch.no_grad()
     def step(self) -> list[tuple[int, Generated]]:
         """Draw one token for every row, and return those that ended."""
-        ended = []
+        ended, height = [], self._height()
         uniforms_R = torch.tensor(
-            [row.uniforms[len(row.tokens)] if row else 0.0 for row in self.rows], dtype=torch.float64
+            [row.uniforms[len(row.tokens)] if row else 0.0 for row in self.rows[:height]], dtype=torch.float64
         )
-        drawn_R = draw(self.logits_RV, uniforms_R, self.sampling)
+        drawn_R = draw(self.logits_RV[:height], uniforms_R, self.sampling)
         for slot, token in enumerate(drawn_R.tolist()):
             row = self.rows[slot]
             if row is None:
@@ -292,15 +295,38 @@ class _Tile:
                 self.lengths_R[slot] = length
                 self.logits_RV[slot] = start.logits_V
                 self.rows[slot] = _Row(index, uniforms, [])
+        if self.can_be_cut:
+            self._close_ranks()
         return self.is_busy
+
+    def _close_ranks(self) -> None:
+        """Move the last samples into free rows before them."""
+        free = [slot for slot, row in enumerate(self.rows) if row is None]
+        busy = [slot for slot, row in enumerate(self.rows) if row is not None]
+        for to, origin in zip(free, reversed(busy), strict=False):
+            if to > origin:
+                break
+            length = int(self.lengths_R[origin])
+            for cache in (self.keys, self.values):
+                cache[:, to, :, :length] = cache[:, origin, :, :length]
+            for state in (self.logits_RV, self.lengths_R):
+                state[to] = state[origin]
+            self.lengths_R[origin] = 0
+            self.rows[to], self.rows[origin] = self.rows[origin], None
+
+    def _height(self) -> int:
+        """Return the rows that are computed."""
+        if not self.can_be_cut:
+            return TILE_ROWS
+        return _round_up(sum(row is not None for row in self.rows), CACHE_ROWS)
 
     def _advance(self, tokens_R: Tensor) -> None:
         """Append `tokens_R` to the rows and compute the logits of what follows them."""
-        all_rows = torch.arange(TILE_ROWS)
-        at_R = self.lengths_R
+        height = len(tokens_R)
+        all_rows, at_R = torch.arange(height), self.lengths_R[:height]
         parts = [
             (rows, CachedMask(at_R[rows], _round_up(int(at_R[rows].max()) + 1)))
-            for rows in (slice(r, r + CACHE_ROWS) for r in range(0, TILE_ROWS, CACHE_ROWS))
+            for rows in (slice(r, r + CACHE_ROWS) for r in range(0, height, CACHE_ROWS))
         ]
         turns = self.model.turns(at_R[:, None])
         x_R1D = self.model.embedding(tokens_R)[:, None]
@@ -319,8 +345,8 @@ class _Tile:
                 for rows, mask in parts
             ]
             x_R1D = block.combine(x_R1D, torch.cat(mixed).transpose(1, 2))
-        self.logits_RV = _logits(self.model, x_R1D[:, 0])
-        self.lengths_R = at_R + torch.tensor([row is not None for row in self.rows])
+        self.logits_RV[:height] = _logits(self.model, x_R1D[:, 0])
+        self.lengths_R = self.lengths_R + torch.tensor([row is not None for row in self.rows])
 
 
 def draw(logits_RV: Tensor, uniforms_R: Tensor, sampling: Sampling) -> Tensor:

@@ -129,6 +129,21 @@ def test_blocked_rounds_to_the_types_of_its_inputs() -> None:
             assert (one - other).norm() < tolerance * other.norm()
 
 
+@torch.no_grad()
+def test_a_row_of_a_cache_has_the_same_bits_in_any_company_and_padding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(96, h, t, 64, generator=generator) for h, t in ((4, 1), (2, 512), (2, 512)))
+    for longest in (40, 121, 200):
+        last = torch.randint(0, longest, (96,), generator=generator)
+        narrow = -(-longest // 64) * 64
+        alone = attention(q, k[:, :, :narrow], v[:, :, :narrow], CachedMask(last, narrow))
+        for width in range(narrow, 513, 64):
+            for rows in (slice(0, 96), slice(16, 32), slice(5, 6)):
+                mask = CachedMask(last[rows], width)
+                mixed = attention(q[rows], k[rows, :, :width], v[rows, :, :width], mask)
+                assert torch.equal(mixed, alone[rows])
+
+
 def test_the_first_read_is_the_lowest_of_all_rows() -> None:
     segments = torch.tensor([[0, 0, 1, 1, 1, -1], [0, 1, 1, 1, 2, 2]])
     assert CausalMask(2, 6, segments).first_read == [0, 0, 1, 1, 2, 4]
@@ -211,8 +226,8 @@ def test_the_choice_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
             with torch.no_grad():
                 attention(*heads(mask, 4, dtype=torch.float32), mask)
     assert caplog.messages == [
-        "attention on cpu in float32: blocked (the default on cpu for gradients)",
-        "attention on cpu in float32: sdpa (the default on cpu)",
+        "attention of gradient on cpu in float32: blocked (the default on cpu)",
+        "attention of rows on cpu in float32: sdpa (the default on cpu)",
     ]
 
 
