@@ -9,7 +9,9 @@ from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.audit import Found, SearchReport
 from sbp_bayes.pairing.inverted import inverted_neighbours
 from sbp_bayes.pairing.join import Join, Rows, join_neighbours
+from sbp_bayes.pairing.quantise import ROWS_AT_ONCE
 from sbp_bayes.pairing.shard import Method
+from sbp_bayes.pairing.threads import blocks, map_threads
 
 Backend = Literal["auto", "exact", "hnsw", "inverted"]
 
@@ -85,9 +87,17 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """
     if vectors.ndim != 2:
         raise PairingError(f"vectors of shape {vectors.shape}: expected one row a document")
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    norms, unit = np.empty((len(vectors), 1)), np.empty(vectors.shape, np.float32)
+
+    def scale(rows: slice) -> None:
+        block = vectors[rows].astype(np.float64)
+        norms[rows] = np.linalg.norm(block, axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):  # such rows are named below
+            unit[rows] = block / norms[rows]
+
+    map_threads(scale, blocks(len(vectors), ROWS_AT_ONCE))
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
     if len(bad):
         kind = "zero" if norms[bad[0]] == 0 else "not finite"
         raise PairingError(f"the vector of row {bad[0]} is {kind} ({len(bad)} such rows)")
-    return (vectors / norms).astype(np.float32)
+    return unit
