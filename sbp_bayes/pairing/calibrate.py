@@ -12,7 +12,7 @@ from sbp_bayes.base.workers import one_thread
 from sbp_bayes.pairing.audit import audited_rows
 from sbp_bayes.pairing.exact import exact_neighbours, num_candidates
 from sbp_bayes.pairing.index import unit_rows
-from sbp_bayes.pairing.inverted import make_lists, number_of_lists
+from sbp_bayes.pairing.lists import make_lists, number_of_lists
 from sbp_bayes.pairing.plan import Constants
 from sbp_bayes.pairing.quantise import quantise
 from sbp_bayes.pairing.salted import Edges, most_similar

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.pairing.quantise import Codes, quantisation_errors, quantise
+from sbp_bayes.pairing.quantise import ROWS_AT_ONCE, Codes, quantisation_errors, quantise
 from sbp_bayes.pairing.scan import (
     NOTHING,
     QUERIES_AT_ONCE,
@@ -94,22 +94,34 @@ class ExactKeys:
         map_threads(search, blocks(len(queries), QUERIES_AT_ONCE))
         unproved = np.flatnonzero(~is_proved)
         if len(unproved):
-            found[unproved] = self._search_again(queries[unproved], own[unproved], least[unproved], k)
+            found[unproved] = self._search_above(queries[unproved], own[unproved], least[unproved], k)
         return found
+
+    def search_above(self, queries: np.ndarray, own: np.ndarray, reached: np.ndarray, k: int) -> np.ndarray:
+        """Do as `search` where it's known that k keys other than a query's own have similarity `reached`.
+
+        Args:
+            queries: unit rows, float32 (Q, D).
+            own: int64 (Q,), as in `search`.
+            reached: float32 (Q,), of exact products; the higher, the less is compared.
+            k: neighbours wanted, below N.
+        """
+        return self._search_above(queries, own, reached - self._slack(queries, quantise(queries)), k)
 
     def _slack(self, queries: np.ndarray, codes: Codes) -> np.ndarray:
         """Return by how much a query's 8-bit score and float32 product with any key can differ."""
         errors = quantisation_errors(queries, codes)
         return errors + (1 + errors) * self._worst_error + rounding(self.unit.shape[1])
 
-    def _search_again(self, queries: np.ndarray, own: np.ndarray, least: np.ndarray, k: int) -> np.ndarray:
+    def _search_above(self, queries: np.ndarray, own: np.ndarray, least: np.ndarray, k: int) -> np.ndarray:
         """Return packed (Q, k) as `search`, comparing each query with all that score `least` in 8 bits.
 
         Equal vectors are compared once, so that a corpus of copies isn't compared copy by copy.
         """
         keys = self._distinct
-        first, asker = groups_of_equal(queries)
-        asking_GD, codes = torch.from_numpy(queries[first]), quantise(queries[first])
+        codes = quantise(queries)
+        first, asker = groups_of_equal(queries, codes)
+        asking_GD, codes = torch.from_numpy(queries[first]), codes.rows(torch.from_numpy(first))
         thresholds = np.full(len(first), np.inf, np.float32)
         np.minimum.at(thresholds, asker, least)
         thresholds /= codes.scales.numpy()
@@ -118,7 +130,9 @@ class ExactKeys:
         found = np.empty((len(queries), k), np.int64)
 
         def search(block: slice) -> None:
-            near, offsets = keys_above(codes.codes[block], keys.codes, thresholds[block])
+            query, near, _ = keys_above(codes.codes[block], keys.codes, thresholds[block])
+            near = near[np.argsort(query, kind="stable")]
+            offsets = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=block.stop - block.start))])
             products = dot_products(asking_GD, np.arange(block.start, block.stop), offsets, near, keys.unit)
             taken = np.minimum(keys.sizes[near], k + 1)  # its smallest ids, one of which may be the query's
             stops = np.cumsum(taken)
@@ -136,11 +150,12 @@ class ExactKeys:
 
     @functools.cached_property
     def _distinct(self) -> "_Distinct":
-        first, group = groups_of_equal(self.unit)
+        first, group = groups_of_equal(self.unit, self.codes)
         sizes = np.bincount(group)
+        all_differ = len(first) == len(self.unit)  # and needn't be copied
         return _Distinct(
-            unit=torch.from_numpy(self.unit[first]),
-            codes=self.codes.rows(torch.from_numpy(first)),
+            unit=torch.from_numpy(self.unit if all_differ else self.unit[first]),
+            codes=self.codes if all_differ else self.codes.rows(torch.from_numpy(first)),
             members=np.argsort(group, kind="stable"),
             starts=np.cumsum(sizes) - sizes,
             sizes=sizes,
@@ -168,24 +183,27 @@ def rounding(width: int) -> float:
     return 4 * width * float(np.finfo(np.float32).eps)
 
 
-def groups_of_equal(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def groups_of_equal(unit: np.ndarray, codes: Codes) -> tuple[np.ndarray, np.ndarray]:
     """Return the first row of each distinct vector, and each row's index among these, by rising row.
 
     Args:
         unit: float32 (N, D).
+        codes: `unit` in 8 bits, which differ where vectors do, nearly always.
     """
-    multipliers = numpy_generator(0, "equal vectors").integers(1 << 63, size=unit.shape[1], dtype=np.uint64)
+    width = codes.codes.shape[1]
+    multipliers = numpy_generator(0, "equal vectors").integers(1 << 63, size=-(-width // 8), dtype=np.uint64)
     hashes = np.empty(len(unit), np.uint64)
 
     def digest(rows: slice) -> None:
-        bits = (unit[rows] + np.float32(0)).view(np.uint32)  # the sum makes -0 a 0
-        hashes[rows] = bits.astype(np.uint64) @ (2 * multipliers + np.uint64(1))
+        padded = np.zeros((rows.stop - rows.start, 8 * len(multipliers)), np.int8)
+        padded[:, :width] = codes.codes[rows].numpy()
+        hashes[rows] = padded.view(np.uint64) @ (2 * multipliers + np.uint64(1))
 
-    map_threads(digest, blocks(len(unit), QUERIES_AT_ONCE))
+    map_threads(digest, blocks(len(unit), ROWS_AT_ONCE))
     _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     first = np.arange(len(unit))
     suspects = np.flatnonzero(counts[inverse] > 1)
-    _, first_suspect, same = np.unique(
+    _, first_suspect, same = np.unique(  # the sum makes -0 a 0
         unit[suspects] + np.float32(0), axis=0, return_index=True, return_inverse=True
     )
     first[suspects] = suspects[first_suspect[same]]

@@ -3,26 +3,27 @@
 A graph of neighbours asks every row. So a list of vectors is read once, for all its askers together, as one
 integer matrix product, where an index that answers query by query reads it again for each of them. A row's
 home list, the nearest one, comes first; what other lists offer counts only if it beats the k-th neighbour
-found there, which few do, so hardly anything is sorted.
-
-Lists are spherical k-means of the rows (Dhillon and Modha 2001), fitted on a sample.
+found there, which few do, so hardly anything is sorted. Float32 ranks the best of both.
 """
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scipy import sparse
 
-from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, filled, search_with_audit
 from sbp_bayes.pairing.exact import ExactKeys
+from sbp_bayes.pairing.lists import Lists, make_lists, nearest_centres, number_of_lists, probes_needed
 from sbp_bayes.pairing.quantise import Codes, quantise
 from sbp_bayes.pairing.scan import (
+    KEYS_AT_ONCE,
     NOTHING,
     QUERIES_AT_ONCE,
+    Part,
     best_keys,
-    dot_products,
     keys_above,
     pack,
     pack_products,
@@ -31,36 +32,13 @@ from sbp_bayes.pairing.scan import (
 )
 from sbp_bayes.pairing.threads import blocks, map_threads
 
-SAMPLED_ROWS_PER_LIST = 40
-ROUNDS = 5
 MOST_DOUBLINGS = 4
+ASKERS_AT_ONCE = 1 << 18
+SCORES_TOGETHER = 1 << 18
+"""Scores of short lists that are selected from together: they fit into a core's cache."""
 
 MARGIN = 0.01
 """Recall that the number of lists is chosen for beyond what's asked: 8 bits and the sample cost some."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Lists:
-    """Rows by list.
-
-    Attributes:
-        order: int64 (N,), the rows, list by list; "places" below are indices of it.
-        starts: int64 (number of lists + 1,), where each begins in `order`.
-        codes: the rows in this order.
-        centres: of the lists.
-    """
-
-    order: np.ndarray
-    starts: np.ndarray
-    codes: Codes
-    centres: Codes
-
-    def __len__(self) -> int:
-        return len(self.centres)
-
-    def part(self, number: int) -> slice:
-        """Return the places of a list."""
-        return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +66,16 @@ class Askers:
         """Return which of them have this home list."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
+    def some(self, block: slice) -> "Askers":
+        """Return those of a slice, which ends within them."""
+        return Askers(
+            unit=self.unit,
+            rows=self.rows[block],
+            starts=np.clip(self.starts - block.start, 0, block.stop - block.start),
+            codes=self.codes.rows(block),
+            own=self.own[block],
+        )
+
 
 class InvertedKeys:
     """Keys in lists, to be asked by any rows.
@@ -99,8 +87,7 @@ class InvertedKeys:
     def __init__(self, unit: np.ndarray) -> None:
         codes = quantise(unit)
         self._unit, self._lists = unit, make_lists(unit, codes, number_of_lists(len(unit)))
-        self._place = np.empty(len(unit), np.int64)
-        self._place[self._lists.order] = np.arange(len(unit))
+        self._places = self._lists.places
 
     def search_packed(self, queries: np.ndarray, own: np.ndarray, k: int, effort: int) -> np.ndarray:
         """Return what `scan.pack` makes of each query's k nearest keys, approximately, int64 (Q, min(k, N)).
@@ -112,14 +99,14 @@ class InvertedKeys:
             effort: lists asked; beyond their number, a multiple of it for as many times the candidates.
         """
         lists, codes = self._lists, quantise(queries)
-        home = _nearest(codes.codes, lists.centres, 1)[:, 0]
+        home = nearest_centres(codes.codes, lists.centres, 1)[:, 0]
         rows = np.argsort(home, kind="stable")
         askers = Askers(
             unit=torch.from_numpy(queries),
             rows=rows,
             starts=np.concatenate([[0], np.cumsum(np.bincount(home, minlength=len(lists)))]),
             codes=codes.rows(torch.from_numpy(rows)),
-            own=np.where(own >= 0, self._place[own], -1)[rows],
+            own=np.where(own >= 0, self._places[own], -1)[rows],
         )
         probes, care = min(effort, len(lists)), max(1, effort // len(lists))
         found = np.empty((len(queries), min(k, len(self._unit))), np.int64)
@@ -151,11 +138,7 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
         PairingError: the recall stays lower with the most effort.
     """
     codes = quantise(unit)
-    lists = make_lists(unit, codes, number_of_lists(len(unit)))
-    keys, sampled = ExactKeys(unit, codes), audited_rows(len(unit))
-    ids, similarities = unpack(keys.search(unit[sampled], sampled, k))
-    audit = Audit(rows=sampled, ids=ids, similarities=similarities)
-    first = probes_needed(lists, codes, audit, min(1.0, min_recall + MARGIN))
+    lists, keys = make_lists(unit, codes, number_of_lists(len(unit))), ExactKeys(unit, codes)
     everybody = Askers(
         unit=torch.from_numpy(unit),
         rows=lists.order,
@@ -163,6 +146,8 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
         codes=lists.codes,
         own=np.arange(len(unit)),
     )
+    audit = _audit(keys, lists, everybody, k)
+    first = probes_needed(lists, codes, audit, min(1.0, min_recall + MARGIN))
 
     def search_exactly(rows: np.ndarray) -> np.ndarray:
         return keys.search(unit[rows], rows, k)
@@ -191,40 +176,31 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
     return found, report
 
 
-def number_of_lists(num_rows: int) -> int:
-    """Return the power of two nearest to 2√N: fewer lists hold strangers, more cost more to make."""
-    return min(num_rows, int(2 ** np.round(1 + np.log2(num_rows) / 2)))
+def _audit(keys: ExactKeys, lists: Lists, everybody: Askers, k: int) -> Audit:
+    """Return the truth about the audited rows, to which their home lists show the way.
 
-
-def make_lists(unit: np.ndarray, codes: Codes, number: int) -> Lists:
-    """Return the rows in at most `number` lists, none empty; the same each time."""
-    generator = numpy_generator(0, "inverted lists")
-    size = min(len(unit), SAMPLED_ROWS_PER_LIST * number)
-    sample = np.sort(generator.choice(len(unit), size, replace=False))
-    sampled, sampled_codes = unit[sample], codes.rows(torch.from_numpy(sample))
-    centres = sampled[np.sort(generator.choice(size, number, replace=False))]
-    for _ in range(ROUNDS):
-        centres = _means(sampled, _nearest(sampled_codes.codes, quantise(centres), 1)[:, 0])
-    coded = quantise(centres)
-    used, list_of = np.unique(_nearest(codes.codes, coded, 1)[:, 0], return_inverse=True)
-    order = np.argsort(list_of, kind="stable")
-    return Lists(
-        order=order,
-        starts=np.concatenate([[0], np.cumsum(np.bincount(list_of))]),
-        codes=codes.rows(torch.from_numpy(order)),
-        centres=coded.rows(torch.from_numpy(used)),
+    Exact search compares only what can be nearer than the k-th neighbour at home.
+    """
+    rows = audited_rows(len(keys))
+    places = np.sort(lists.places[rows])
+    asking = Askers(
+        unit=everybody.unit,
+        rows=lists.order[places],
+        starts=np.searchsorted(places, lists.starts),
+        codes=lists.codes.rows(torch.from_numpy(places)),
+        own=places,
     )
-
-
-def probes_needed(lists: Lists, codes: Codes, audit: Audit, share: float) -> int:
-    """Return how many nearest lists must be asked to meet `share` of the audited rows' true neighbours."""
-    nearest = _nearest(codes.codes[torch.from_numpy(audit.rows)], lists.centres, len(lists))
-    rank = np.argsort(nearest, axis=1)
-    place = np.empty_like(lists.order)
-    place[lists.order] = np.arange(len(place))
-    list_of_neighbour = np.searchsorted(lists.starts, place[audit.ids], side="right") - 1
-    needed = np.sort(np.take_along_axis(rank, list_of_neighbour, axis=1).reshape(-1))
-    return int(needed[int(np.ceil(share * len(needed))) - 1]) + 1
+    packed = _search(keys.unit, lists, asking, k, probes=1, care=1)
+    is_short = packed[:, -1] == NOTHING
+    reached = unpack(packed[~is_short, -1])[1]
+    for chosen, search in (
+        (is_short, lambda some: keys.search(keys.unit[some], some, k)),
+        (~is_short, lambda some: keys.search_above(keys.unit[some], some, reached, k)),
+    ):
+        if chosen.any():
+            packed[chosen] = search(asking.rows[chosen])
+    ids, similarities = unpack(packed[np.argsort(asking.rows)])
+    return Audit(rows=rows, ids=ids, similarities=similarities)
 
 
 def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: int, care: int) -> np.ndarray:
@@ -236,94 +212,110 @@ def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: i
         askers: by these lists.
         k: at most N.
         probes: lists asked, the home list first.
-        care: candidates kept, and 8-bit scores trusted less, by this factor.
+        care: candidates kept, by this factor, and steps of its own by which an asker distrusts a score.
     """
-    keys_ND = torch.from_numpy(unit)
-    found = np.full((len(askers), k), NOTHING)
+    keys_ND, found = torch.from_numpy(unit), np.full((len(askers), k), NOTHING)
 
-    def search_home(number: int) -> None:
-        here, asking = lists.part(number), askers.part(number)
-        keys = lists.codes.rows(here)
-        count = min((k + k // 2 + 4) * care, len(keys))
-        for within in blocks(asking.stop - asking.start, QUERIES_AT_ONCE):
-            block = slice(asking.start + within.start, asking.start + within.stop)
-            own = askers.own[block]
-            places, _ = best_keys(askers.codes.codes[block], keys, count, own - here.start)
-            places += here.start
-            packed = pack_products(askers.unit, askers.rows[block], lists.order[places], keys_ND)
-            packed = np.sort(np.where(places == own[:, None], NOTHING, packed), axis=1)[:, :k]
+    def search(some: Askers, found: np.ndarray) -> None:
+        near = _at_home(lists, some, min((k + k // 2 + 4) * care, len(unit)))
+        offers, offsets = _offers(lists, some, _reached(near, k) - care, probes)
+
+        def rank(block: slice) -> None:
+            candidates = _best_of_both(near[block], offers, offsets[block.start : block.stop + 1])
+            places = np.where(candidates == NOTHING, 0, unpack(candidates)[0])
+            packed = pack_products(some.unit, some.rows[block], lists.order[places], keys_ND)
+            is_none = (candidates == NOTHING) | (places == some.own[block, None])
+            packed = np.sort(np.where(is_none, NOTHING, packed), axis=1)[:, :k]
             found[block, : packed.shape[1]] = packed
 
-    map_threads(search_home, range(len(lists)))
-    reached = np.where(found[:, -1] == NOTHING, -np.inf, unpack(found[:, -1])[1]).astype(np.float32)
-    offers = _offers(lists, askers, reached, probes, care)
-    found_at = np.searchsorted(offers, np.arange(len(askers) + 1) << 32)
+        map_threads(rank, blocks(len(some), QUERIES_AT_ONCE))
 
-    def merge(block: slice) -> None:
-        offsets = found_at[block.start : block.stop + 1]
-        places, lengths = offers[offsets[0] : offsets[-1]] & 0xFFFFFFFF, np.diff(offsets)
-        others = lists.order[places]
-        products = dot_products(askers.unit, askers.rows[block], offsets - offsets[0], others, keys_ND)
-        is_own = places == np.repeat(askers.own[block], lengths)
-        table = np.full((len(lengths), lengths.max()), NOTHING)
-        is_used = np.arange(table.shape[1]) < lengths[:, None]
-        table[is_used] = np.where(is_own, NOTHING, pack(products, others))
-        found[block] = np.sort(np.concatenate([found[block], table], axis=1), axis=1)[:, :k]
-
-    map_threads(merge, blocks(len(askers), QUERIES_AT_ONCE))
+    for block in blocks(len(askers), ASKERS_AT_ONCE):
+        search(askers.some(block), found[block])
     return found
 
 
-def _offers(lists: Lists, askers: Askers, reached: np.ndarray, probes: int, care: int) -> np.ndarray:
-    """Return what other lists than an asker's home have that seems nearer than what it has reached.
+def _at_home(lists: Lists, askers: Askers, count: int) -> np.ndarray:
+    """Return each asker's best places of its home list by 8 bits, packed, int64 (Q, count), ascending."""
+    near = np.full((len(askers), count), NOTHING)
+
+    def search(parts: list[Part]) -> None:
+        width = min(count, max(held.stop - held.start for _, held in parts))
+        places, scores = best_keys(askers.codes.codes, lists.codes, width, askers.own, parts)
+        packed = np.sort(np.where(scores == -np.inf, NOTHING, pack(scores, places)), axis=1)
+        rows = np.concatenate([np.arange(asking.start, asking.stop) for asking, _ in parts])
+        near[rows, :width] = packed
+
+    map_threads(search, _home_parts(lists, askers))
+    return near
+
+
+def _home_parts(lists: Lists, askers: Askers) -> Iterator[list[Part]]:
+    """Yield askers and their home lists, lists of like length together: what is selected from is a table."""
+    parts: list[Part] = []
+    num_askers = 0
+    for number in np.argsort(np.diff(lists.starts), kind="stable").tolist():
+        held, asking = lists.part(number), askers.part(number)
+        width = min(held.stop - held.start, KEYS_AT_ONCE)
+        for within in blocks(asking.stop - asking.start, QUERIES_AT_ONCE):
+            length = within.stop - within.start
+            if parts and (num_askers + length) * width > SCORES_TOGETHER:
+                yield parts
+                parts, num_askers = [], 0
+            parts.append((slice(asking.start + within.start, asking.start + within.stop), held))
+            num_askers += length
+    if parts:
+        yield parts
+
+
+def _reached(near: np.ndarray, k: int) -> np.ndarray:
+    """Return the score of each asker's k-th best at home, float32 (Q,), -inf where it has fewer."""
+    last = near[:, k - 1]
+    return np.where(last == NOTHING, np.float32(-np.inf), unpack(last)[1])
+
+
+def _offers(lists: Lists, askers: Askers, least: np.ndarray, probes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what an asker's nearest lists other than its home have that scores at least `least` in 8 bits.
 
     Args:
         lists: of all keys.
         askers: by these lists.
-        reached: float32 (Q,), similarity of each one's k-th neighbour so far; -inf for none.
-        probes: lists asked.
-        care: by how many of its own steps an asker distrusts an 8-bit score.
+        least: float32 (Q,).
+        probes: lists asked, home among them.
 
     Returns:
-        asker · 2³² + offered place, sorted.
+        packed 8-bit scores and places, int64 (P,), asker by asker, and where each one's begin, (Q + 1,).
     """
     if probes == 1:
-        return np.empty(0, np.int64)
-    others = _nearest(askers.codes.codes, lists.centres, probes)[:, 1:]
-    asked = np.sort(((others << 32) | np.arange(len(others))[:, None]).reshape(-1))
-    ends = np.searchsorted(asked, np.arange(len(lists) + 1) << 32)
-    least = reached / askers.codes.scales.numpy() - care
+        return np.empty(0, np.int64), np.zeros(len(askers) + 1, np.int64)
+    others = nearest_centres(askers.codes.codes, lists.centres, probes)[:, 1:]
+    shape, ends = (len(askers), len(lists)), np.arange(len(askers) + 1) * others.shape[1]
+    asked = sparse.csr_array((np.ones(others.size, bool), others.reshape(-1), ends), shape=shape).tocsc()
 
-    def ask(number: int) -> np.ndarray:
+    def ask(number: int) -> tuple[np.ndarray, np.ndarray]:
         keys, start = lists.codes.rows(lists.part(number)), lists.part(number).start
-        asking = asked[ends[number] : ends[number + 1]] & 0xFFFFFFFF
-        offered = [np.empty(0, np.int64)]
+        asking = asked.indices[asked.indptr[number] : asked.indptr[number + 1]]
+        who, offered = [np.empty(0, asking.dtype)], [np.empty(0, np.int64)]
         for block in blocks(len(asking), queries_for(len(keys))):
             numbers = asking[block]
             queries_QD = askers.codes.codes.index_select(0, torch.from_numpy(numbers))
-            columns, offsets = keys_above(queries_QD, keys, least[numbers])
-            offered.append((np.repeat(numbers, np.diff(offsets)) << 32) | (columns + start))
-        return np.concatenate(offered)
+            query, column, score = keys_above(queries_QD, keys, least[numbers])
+            who.append(numbers[query])
+            offered.append(pack(score, column + start))
+        return np.concatenate(who), np.concatenate(offered)
 
-    return np.sort(np.concatenate(map_threads(ask, range(len(lists)))))
-
-
-def _nearest(queries_ND: torch.Tensor, centres: Codes, number: int) -> np.ndarray:
-    """Return the nearest centres of each row, the nearest first, int64 (N, number)."""
-    nearest = np.empty((len(queries_ND), number), np.int64)
-
-    def search(block: slice) -> None:
-        columns, scores = best_keys(queries_ND[block], centres, number)
-        nearest[block] = unpack(np.sort(pack(scores, columns), axis=1))[0]
-
-    map_threads(search, blocks(len(queries_ND), QUERIES_AT_ONCE))
-    return nearest
+    who, offered = zip(*map_threads(ask, range(len(lists))), strict=True)
+    ends = np.concatenate([[0], np.cumsum([len(part) for part in offered])])
+    by_list = sparse.csc_array((np.concatenate(offered), np.concatenate(who), ends), shape=shape)
+    by_asker = by_list.tocsr()  # one pass, where sorting takes twenty
+    return by_asker.data, by_asker.indptr
 
 
-def _means(vectors: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """Return the unit mean of each group's vectors; a group whose mean is zero keeps its first vector."""
-    order = np.argsort(nearest, kind="stable")
-    starts = np.flatnonzero(np.diff(nearest[order], prepend=-1))
-    sums = np.add.reduceat(vectors[order], starts, axis=0)
-    norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    return np.where(norms > 1e-6, sums / np.maximum(norms, 1e-6), vectors[order[starts]])
+def _best_of_both(near: np.ndarray, offers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return as many candidates as `near` (Q, C) has, of these and the offers between offsets (Q + 1,)."""
+    lengths, count = np.diff(offsets), near.shape[1]
+    if not lengths.any():
+        return near
+    table = np.full((len(lengths), lengths.max()), NOTHING)
+    table[np.arange(table.shape[1]) < lengths[:, None]] = offers[offsets[0] : offsets[-1]]
+    return np.partition(np.concatenate([near, table], axis=1), count - 1, axis=1)[:, :count]

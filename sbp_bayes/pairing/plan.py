@@ -15,8 +15,8 @@ import math
 
 from sbp_bayes.base.config import require
 from sbp_bayes.pairing.exact import num_candidates
-from sbp_bayes.pairing.inverted import ROUNDS, SAMPLED_ROWS_PER_LIST, number_of_lists
 from sbp_bayes.pairing.join import Join
+from sbp_bayes.pairing.lists import ROUNDS, SAMPLED_ROWS_PER_LIST, number_of_lists
 
 GIB = 1 << 30
 FLOAT, SCALE, ID, PACKED = 4, 4, 8, 8

@@ -9,6 +9,7 @@ Shapes: Q queries, L keys, C candidates kept, D width.
 
 import threading
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from sbp_bayes.pairing.quantise import Codes
 QUERIES_AT_ONCE, KEYS_AT_ONCE = 256, 4096
 SCORES_AT_ONCE = QUERIES_AT_ONCE * 2 * KEYS_AT_ONCE
 FEWEST_GROUPS = 32
+
+Part = tuple[slice, slice]
+"""Some of the queries, and the keys that they're compared with."""
 
 NOTHING = np.iinfo(np.int64).max
 """Stands for no key among packed ones, and comes after all of them."""
@@ -32,32 +36,56 @@ with warnings.catch_warnings():  # torch says once that sparse rows are in beta
 
 
 def best_keys(
-    queries_QD: Tensor, keys: Codes, count: int, own_Q: np.ndarray | None = None
+    queries_QD: Tensor,
+    keys: Codes,
+    count: int,
+    own_Q: np.ndarray | None = None,
+    parts: Sequence[Part] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the `count` best keys of each query by scales[l]·(query · codes[l]), in any order.
 
     Args:
-        queries_QD: int8, at most 256 of them; a query's own scale doesn't change its order.
+        queries_QD: int8, at most 256 of them, or more in parts.
         keys: of any number.
         count: candidates a query, 1 ≤ count ≤ L.
         own_Q: int64, the key that a query mustn't find, as it's itself; -1 or no array for none. It's found
             (with score -inf) where there are no others.
+        parts: queries that are compared with some of the keys only; they come part by part. The longest
+            part's keys times the queries of all are at most `SCORES_AT_ONCE`, or 4,096 times.
 
     Returns:
-        columns, int64 (Q, count), and scores, float32 (Q, count).
+        columns, int64 (Q, count), and scores, float32 (Q, count); any column with score -inf where a part
+        has fewer than `count` keys.
     """
-    kept_QC = np.empty((len(queries_QD), 0), np.int64)
-    for start in range(0, len(keys), KEYS_AT_ONCE):
-        tile = keys.rows(slice(start, start + KEYS_AT_ONCE))
-        groups = _num_groups(len(tile), count)
-        scores_QL = _scores(queries_QD, tile, None if own_Q is None else own_Q - start, groups)
+    parts = parts or [(slice(0, len(queries_QD)), slice(0, len(keys)))]
+    lengths = [asking.stop - asking.start for asking, _ in parts]
+    first_Q = np.repeat([held.start for _, held in parts], lengths)
+    last_Q = np.repeat([held.stop - 1 for _, held in parts], lengths)
+    if own_Q is not None:
+        own_Q = np.concatenate([own_Q[asking] for asking, _ in parts]) - first_Q
+    kept_QC = np.empty((len(first_Q), 0), np.int64)
+    longest = max(held.stop - held.start for _, held in parts)
+    for start in range(0, longest, KEYS_AT_ONCE):
+        tiles = [
+            (asking, slice(held.start + start, min(held.start + start + KEYS_AT_ONCE, held.stop)))
+            for asking, held in parts
+        ]
+        width = min(KEYS_AT_ONCE, longest - start)
+        groups = _num_groups(width, count)
+        scores_QL = _scores(queries_QD, keys, tiles, -(-width // groups) * groups)
+        if own_Q is not None:
+            here = np.flatnonzero((own_Q >= start) & (own_Q < start + width))
+            scores_QL.numpy()[here, own_Q[here] - start] = -np.inf
         found_QC = _best_of_tile(scores_QL, count, groups)
         kept_QC = _smallest(np.concatenate([kept_QC, found_QC + start], axis=1), count)
-    return unpack(kept_QC)
+    columns, scores = unpack(kept_QC)
+    return np.minimum(columns + first_Q[:, None], last_Q[:, None]), scores
 
 
-def keys_above(queries_QD: Tensor, keys: Codes, least_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all keys that score at least `least_Q`, query by query, and where each query's begin.
+def keys_above(
+    queries_QD: Tensor, keys: Codes, least_Q: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all keys that score at least `least_Q`.
 
     Args:
         queries_QD: int8, at most 256 of them, or more where the keys are few: see `queries_for`.
@@ -65,17 +93,19 @@ def keys_above(queries_QD: Tensor, keys: Codes, least_Q: np.ndarray) -> tuple[np
         least_Q: float32 thresholds of scales[l]·(query · codes[l]).
 
     Returns:
-        columns, int64 (P,), and offsets, int64 (Q + 1,).
+        queries and columns, int64 (P,), and scores, float32 (P,): by rising query among the first 4,096
+        keys, then among the next ones, and so on.
     """
     found = []
+    everyone = slice(0, len(queries_QD))
     for start in range(0, len(keys), KEYS_AT_ONCE):
-        tile = keys.rows(slice(start, start + KEYS_AT_ONCE))
-        scores_QL = _scores(queries_QD, tile, None, 1).numpy()
-        query, column = np.divmod(np.flatnonzero(scores_QL >= least_Q[:, None]), len(tile))
-        found.append(np.stack([query, column + start]))
-    query, column = np.concatenate(found, axis=1)
-    counts = np.bincount(query, minlength=len(queries_QD))
-    return column[np.argsort(query, kind="stable")], np.concatenate([[0], np.cumsum(counts)])
+        width = min(KEYS_AT_ONCE, len(keys) - start)
+        scores_QL = _scores(queries_QD, keys, [(everyone, slice(start, start + width))], width).numpy()
+        above = np.flatnonzero(scores_QL >= least_Q[:, None])
+        query = above // width
+        found.append((query, above - query * width + start, scores_QL.reshape(-1)[above]))
+    query, column, score = (np.concatenate(pieces) for pieces in zip(*found, strict=True))
+    return query, column, score
 
 
 def queries_for(num_keys: int) -> int:
@@ -137,21 +167,23 @@ def best_without_own(packed_QC: np.ndarray, own_Q: np.ndarray, k: int) -> np.nda
     return np.sort(np.where(is_own, NOTHING, packed_QC), axis=1)[:, :k]
 
 
-def _scores(queries_QD: Tensor, tile: Codes, own_Q: np.ndarray | None, groups: int) -> Tensor:
-    """Return scores float32 (Q, L), L rounded up to a multiple of `groups` by columns of -inf."""
-    num_queries, num_keys = len(queries_QD), len(tile)
-    products_QL = _buffer("products", torch.int32, num_queries, num_keys)
-    if queries_QD.shape[1] == 1:  # the product below takes a transposed column for a row
-        torch.mul(queries_QD.int(), tile.codes.T.int(), out=products_QL)
-    else:
-        torch._int_mm(queries_QD, tile.codes.T, out=products_QL)
-    scores_QL = _buffer("scores", torch.float32, num_queries, -(-num_keys // groups) * groups)
-    torch.mul(products_QL, tile.scales, out=scores_QL[:, :num_keys])
-    if scores_QL.shape[1] > num_keys:
-        scores_QL[:, num_keys:] = -torch.inf
-    if own_Q is not None:
-        here = np.flatnonzero((own_Q >= 0) & (own_Q < num_keys))
-        scores_QL.numpy()[here, own_Q[here]] = -np.inf
+def _scores(queries_QD: Tensor, keys: Codes, parts: Sequence[Part], width: int) -> Tensor:
+    """Return scores float32 (queries of all parts, `width`), -inf beyond a part's keys."""
+    num_queries = sum(asking.stop - asking.start for asking, _ in parts)
+    scores_QL = _buffer("scores", torch.float32, num_queries, width)
+    end = 0
+    for asking, held in parts:
+        queries, tile = queries_QD[asking], keys.rows(held)
+        row, end = end, end + len(queries)
+        if len(tile):
+            products = _buffer("products", torch.int32, len(queries), len(tile))
+            if queries.shape[1] == 1:  # the product below takes a transposed column for a row
+                torch.mul(queries.int(), tile.codes.T.int(), out=products)
+            else:
+                torch._int_mm(queries, tile.codes.T, out=products)
+            torch.mul(products, tile.scales, out=scores_QL[row:end, : len(tile)])
+        if len(tile) < width:
+            scores_QL[row:end, len(tile) :] = -torch.inf
     return scores_QL
 
 
@@ -166,6 +198,9 @@ def _best_of_tile(scores_QL: Tensor, count: int, groups: int) -> np.ndarray:
     The `count` best lie in the `count` groups with the highest maxima; a group is every `groups`-th column.
     """
     num_queries, width = scores_QL.shape
+    if count == 1:
+        columns = scores_QL.numpy().argmax(axis=1)[:, None]
+        return pack(np.take_along_axis(scores_QL.numpy(), columns, axis=1), columns)
     if count >= groups or width <= 2 * groups:
         return _smallest(pack(scores_QL.numpy(), np.arange(width)), count)
     maxima_QG = scores_QL.view(num_queries, width // groups, groups).amax(dim=1).numpy()

@@ -128,7 +128,7 @@ def test_equal_queries_that_exact_search_compares_once_may_have_reached_differen
     queries, own = unit[[0, 0]], np.array([0, -1])
     cosines = np.sort(unit @ unit[0])[::-1]
     least = np.array([cosines[2] - 0.1, cosines[1] + 0.01], np.float32)
-    found = ExactKeys(unit)._search_again(queries, own, least, 2)
+    found = ExactKeys(unit)._search_above(queries, own, least, 2)
     np.testing.assert_allclose(unpack(found)[1], [cosines[1:3], cosines[:2]], atol=1e-6)
 
 
@@ -160,6 +160,7 @@ def test_rows_in_lists_with_too_few_are_asked_exactly(is_join, monkeypatch):
     monkeypatch.setattr(inverted, "probes_needed", lambda *_: 1)
     monkeypatch.setattr(inverted, "efforts", lambda _: [1])
     monkeypatch.setattr(inverted, "number_of_lists", lambda num_rows: num_rows)
+    monkeypatch.setattr("sbp_bayes.pairing.lists.FEWEST_ROWS", 1)
     numbered = Rows.numbered(unit_rows(rows))
     if is_join:
         found, report = join_neighbours(numbered, numbered, 4, "inverted", min_recall=0.5)

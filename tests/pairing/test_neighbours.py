@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.pairing import exact, find_neighbours, index, inverted, nearest_neighbours, scan
 from sbp_bayes.pairing.audit import Audit
+from sbp_bayes.pairing.lists import make_lists, nearest_centres, probes_needed
 from sbp_bayes.pairing.quantise import quantise
 
 
@@ -170,9 +171,9 @@ def test_inverted_file_probes_more_until_its_audit_passes(monkeypatch):
 def test_probes_needed_is_what_a_search_needs():
     unit = index.unit_rows(clustered_vectors(2000, 16, 40))
     codes = quantise(unit)
-    lists, audit = inverted.make_lists(unit, codes, 64), Audit.of(unit, 10)
-    probes = inverted.probes_needed(lists, codes, audit, 0.9)
-    nearest = inverted._nearest(codes.codes, lists.centres, len(lists))
+    lists, audit = make_lists(unit, codes, 64), Audit.of(unit, 10)
+    probes = probes_needed(lists, codes, audit, 0.9)
+    nearest = nearest_centres(codes.codes, lists.centres, len(lists))
     list_of = np.empty(2000, np.int64)
     for number in range(len(lists)):
         list_of[lists.order[lists.part(number)]] = number

@@ -10,7 +10,7 @@ from sbp_bayes.pairing.audit import Audit, audited_rows
 from sbp_bayes.pairing.calibrate import MEASURED, measure_constants, measure_lists
 from sbp_bayes.pairing.exact import exact_neighbours
 from sbp_bayes.pairing.index import unit_rows
-from sbp_bayes.pairing.inverted import make_lists, number_of_lists, probes_needed
+from sbp_bayes.pairing.lists import make_lists, number_of_lists, probes_needed
 from sbp_bayes.pairing.plan import GIB, Constants, PairingPlan, Workload
 from sbp_bayes.pairing.quantise import quantise
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sbp_bayes.pairing import scan
 from sbp_bayes.pairing.index import unit_rows
 from sbp_bayes.pairing.quantise import quantisation_errors, quantise
 from sbp_bayes.pairing.scan import best_keys, keys_above, pack, unpack
@@ -64,10 +65,41 @@ def test_scan_keeps_the_best(num_queries, num_keys, width, seed, data):
     np.testing.assert_array_equal(np.take_along_axis(masked, columns, axis=1), found)
     assert all(len(set(row)) == count for row in columns.tolist())
     least = np.quantile(scores, 0.7, axis=1).astype(np.float32)
-    near, offsets = keys_above(queries.codes, keys, least)
-    for query in range(num_queries):
-        expected = np.flatnonzero(scores[query] >= least[query])
-        np.testing.assert_array_equal(near[offsets[query] : offsets[query + 1]], expected)
+    asking, near, reached = keys_above(queries.codes, keys, least)
+    np.testing.assert_array_equal(np.stack([asking, near]), np.nonzero(scores >= least[:, None]))
+    np.testing.assert_array_equal(reached, scores[asking, near])
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 999), tile=st.sampled_from([5, 64, 4096]))
+def test_scan_in_parts_is_a_scan_of_each_part(seed, tile):
+    generator = np.random.default_rng(seed)
+    lengths, asked = generator.integers(1, 200, size=4), generator.integers(0, 9, size=4)
+    ends, last = np.cumsum(lengths).tolist(), np.cumsum(asked).tolist()
+    keys, queries = quantise(unit_vectors(ends[-1], 6, seed)), quantise(unit_vectors(last[-1] + 1, 6, 1))
+    order = generator.permutation(4)
+    parts = [
+        (slice(last[i] - int(asked[i]), last[i]), slice(ends[i] - int(lengths[i]), ends[i])) for i in order
+    ]
+    own = generator.integers(-1, ends[-1], size=len(queries))
+    count = int(generator.integers(1, lengths.max() + 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "KEYS_AT_ONCE", tile)
+        columns, found = best_keys(queries.codes, keys, count, own, parts)
+    row = 0
+    for asking, held in parts:
+        for query in range(asking.start, asking.stop):
+            scores = (keys.codes[held].long() @ queries.codes[query].long()).float().mul(keys.scales[held])
+            masked = np.where(np.arange(held.start, held.stop) == own[query], -np.inf, scores.numpy())
+            expected = -np.sort(-masked)[:count]
+            np.testing.assert_array_equal(-np.sort(-found[row])[: len(expected)], expected)
+            assert np.isneginf(-np.sort(-found[row])[len(expected) :]).all()
+            assert ((columns[row] >= held.start) & (columns[row] < held.stop)).all()
+            is_found = np.isfinite(found[row])
+            np.testing.assert_array_equal(masked[columns[row] - held.start][is_found], found[row][is_found])
+            assert len(set(columns[row][is_found].tolist())) == is_found.sum()
+            row += 1
+    assert row == len(found)
 
 
 def test_scan_over_several_tiles():
