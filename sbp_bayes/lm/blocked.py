@@ -2,9 +2,9 @@
 over blocks of a cache's keys to sample.
 
 All query heads that share keys are rows of one factor, so a block is one large product where PyTorch's own
-kernel multiplies small tiles in float32. Weights are computed again in the backward pass rather than kept,
-so memory grows with the length of a row, not with its square. A block reads no key after its last query,
-and none before the first document that one of its queries is in.
+kernel multiplies small tiles in float32. Short rows keep the weights for the backward pass; those of long
+rows are computed again there, so memory grows with the length of a row, not with its square. A block reads
+no key after its last query, and none before the first document that one of its queries is in.
 
 Shapes: B rows, T time (S as keys), H query heads, G key-value heads, R = H/G query heads that share keys,
 E head width, L queries of a block. Positions come before the heads that share keys, (B, G, T, R, E), so
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 QUERIES, KEYS = 128, 64
 """Queries of a block in training, and keys of one in sampling."""
+
+KEPT_LENGTH = 512
+"""Longest rows whose attention weights are kept: they add a fifth to what the `laptop` preset keeps."""
 
 
 def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
@@ -53,17 +56,20 @@ class _Blocked(torch.autograd.Function):
         scaled_q = (_by_shared_keys(q_BHTE, k_BGSE) * q_BHTE.shape[-1] ** -0.5).contiguous()
         mixed_BTHE = torch.empty_like(q_BHTE.transpose(1, 2), memory_format=torch.contiguous_format)
         mixed = _by_shared_keys(mixed_BTHE.transpose(1, 2), k_BGSE)
+        kept = []
         for queries, keys in _blocks(mask):
             weights = _weights(scaled_q, k_BGSE, mask, queries, keys)
             mixed[:, :, queries] = _product(weights, v_BGSE[:, :, keys])
+            if mask.num_positions <= KEPT_LENGTH:
+                kept.append(weights)
         ctx.mask = mask
-        ctx.save_for_backward(scaled_q, k_BGSE, v_BGSE, mixed_BTHE)
+        ctx.save_for_backward(scaled_q, k_BGSE, v_BGSE, mixed_BTHE, *kept)
         return mixed_BTHE.transpose(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_mixed_BHTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        scaled_q, k_BGSE, v_BGSE, mixed_BTHE = ctx.saved_tensors
+        scaled_q, k_BGSE, v_BGSE, mixed_BTHE, *kept = ctx.saved_tensors
         # Σ over keys of weight · ∂/∂weight is the same for a query's whole row.
         along_BHT1 = (d_mixed_BHTE * mixed_BTHE.transpose(1, 2)).sum(-1, keepdim=True)
         along = _by_shared_keys(along_BHT1, k_BGSE)
@@ -73,8 +79,8 @@ class _Blocked(torch.autograd.Function):
             torch.empty_like(scaled_q),
             (torch.zeros_like(x, dtype=summed) for x in (k_BGSE, v_BGSE)),
         )
-        for queries, keys in _blocks(ctx.mask):
-            weights = _weights(scaled_q, k_BGSE, ctx.mask, queries, keys)
+        for number, (queries, keys) in enumerate(_blocks(ctx.mask)):
+            weights = kept[number] if kept else _weights(scaled_q, k_BGSE, ctx.mask, queries, keys)
             d_out = d_mixed[:, :, queries]
             d_v[:, :, keys] += _product_over_queries(weights, d_out)
             d_scores = _product(d_out, v_BGSE[:, :, keys].transpose(-1, -2))

@@ -9,6 +9,7 @@ import dataclasses
 import torch
 
 from sbp_bayes.base.config import require
+from sbp_bayes.lm.blocked import KEPT_LENGTH, QUERIES
 from sbp_bayes.lm.config import LMConfig
 from sbp_bayes.lm.loss import CHUNK
 
@@ -54,6 +55,8 @@ def training_memory(
 ) -> TrainingMemory:
     """Return what a step of `Transformer.loss_sum`, its gradients and AdamW needs, in eager mode on a CPU.
 
+    Rows of one document each; shorter documents keep fewer attention weights.
+
     Args:
         config: the model.
         rows: B, rows of a step.
@@ -83,10 +86,19 @@ def _activations(config: LMConfig, rows: int, length: int, matmul_dtype: torch.d
     tokens = 3 * num_positions * TOKEN
     mask = rows * length**2
     turns = length * heads * config.head_width // 2 * COMPLEX
-    layers = config.num_layers * _layer(config, num_positions, matmul_dtype)
+    layer = _layer(config, num_positions, matmul_dtype)
+    if length <= KEPT_LENGTH:
+        layer += rows * config.num_heads * _weights(length) * (matmul_dtype or torch.float32).itemsize
+    layers = config.num_layers * layer
     final_norm = num_positions * (config.width + 1) * FLOAT
     loss = (num_positions + config.vocab_size) * config.width * FLOAT
     return tokens + mask + turns + layers + final_norm + loss
+
+
+def _weights(length: int) -> int:
+    """Attention weights of a head and row: a block's queries with the keys up to its end."""
+    whole, rest = divmod(length, QUERIES)
+    return QUERIES**2 * whole * (whole + 1) // 2 + rest * length
 
 
 def _layer(config: LMConfig, num_positions: int, matmul_dtype: torch.dtype | None) -> int:

@@ -304,9 +304,11 @@ def _offers(lists: Lists, askers: Askers, least: np.ndarray, probes: int) -> tup
             offered.append(pack(score, column + start))
         return np.concatenate(who), np.concatenate(offered)
 
-    who, offered = zip(*map_threads(ask, range(len(lists))), strict=True)
-    ends = np.concatenate([[0], np.cumsum([len(part) for part in offered])])
-    by_list = sparse.csc_array((np.concatenate(offered), np.concatenate(who), ends), shape=shape)
+    parts = map_threads(ask, range(len(lists)))
+    ends = np.concatenate([[0], np.cumsum([len(offered) for _, offered in parts])])
+    who, offered = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    del parts  # as large again
+    by_list = sparse.csc_array((offered, who, ends), shape=shape)
     by_asker = by_list.tocsr()  # one pass, where sorting takes twenty
     return by_asker.data, by_asker.indptr
 

@@ -19,7 +19,7 @@ from sbp_bayes.pairing.join import Join
 from sbp_bayes.pairing.lists import ROUNDS, SAMPLED_ROWS_PER_LIST, number_of_lists
 
 GIB = 1 << 30
-FLOAT, SCALE, ID, PACKED = 4, 4, 8, 8
+FLOAT, SCALE, ID, PACKED, OFFERED_TO = 4, 4, 8, 8, 4
 EDGE = 2 * ID + FLOAT
 QUERIES_AT_ONCE, IN_FLIGHT = Join().queries_at_once, 2
 
@@ -37,7 +37,7 @@ class Constants:
         reduced: e, seconds an ordered pair in a reducer.
         probes: p, lists that an inverted file asks to meet 95% of a query's neighbours.
         offered: r, share of the keys of other lists than the nearest that beat the k-th neighbour found there
-            and are ranked again.
+            and are kept to be chosen from.
     """
 
     selected: float
@@ -155,8 +155,8 @@ class PairingPlan:
 
     @property
     def offer_bytes(self) -> float:
-        """2 · 32,768 · 8 · r · (p − 1) · n / L: of a block of queries, unsorted and sorted."""
-        return 2 * QUERIES_AT_ONCE * PACKED * self.offers
+        """2 · 32,768 · 12 · r · (p − 1) · n / L: of a block of queries, by list and by query."""
+        return 2 * QUERIES_AT_ONCE * (PACKED + OFFERED_TO) * self.offers
 
     @property
     def exact_scoring(self) -> float:
@@ -186,10 +186,9 @@ class PairingPlan:
         return self._asked * keys * (self.constants.compared + self._multiplying)
 
     @property
-    def reranking_offers(self) -> float:
-        """N · S · (min(1.5·k + 4, n / L) + r · (p − 1) · n / L) · c·D."""
-        nearest = min(self.work.k + self.work.k // 2 + 4, self.keys_per_shard / self.lists)
-        return self._asked * (nearest + self.offers) * self._reranking
+    def inverted_reranking(self) -> float:
+        """N · S · min(1.5·k + 4, n) · c·D."""
+        return self._asked * min(self.work.k + self.work.k // 2 + 4, self.keys_per_shard) * self._reranking
 
     @property
     def merging(self) -> float:
@@ -209,7 +208,7 @@ class PairingPlan:
     @property
     def inverted(self) -> float:
         """All of a search with an inverted file in each shard."""
-        lists = self.making_lists + self.choosing_lists + self.scoring_lists + self.reranking_offers
+        lists = self.making_lists + self.choosing_lists + self.scoring_lists + self.inverted_reranking
         return lists + self.merging + self.reducing
 
     @property

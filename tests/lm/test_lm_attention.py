@@ -115,6 +115,17 @@ def test_gradients_equal_the_references(
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_are_kept_are_those_computed_again(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = make_mask("documents", 300)
+    kept = gradients(heads(mask, 300, dtype=dtype), mask, "blocked")
+    monkeypatch.setattr("sbp_bayes.lm.blocked.KEPT_LENGTH", 299)
+    again = gradients(heads(mask, 300, dtype=dtype), mask, "blocked")
+    assert all(torch.equal(first, second) for first, second in zip(kept, again, strict=True))
+
+
 def test_blocked_rounds_to_the_types_of_its_inputs() -> None:
     mask = make_mask("documents", 300)
     inputs = heads(mask, 300)

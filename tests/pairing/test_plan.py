@@ -46,13 +46,13 @@ def plan(**changes):
         ("lists", 128),
         ("probes", 5),
         ("offers", 62.5),  # half of four lists
-        ("offer_bytes", 32_768_000.0),
+        ("offer_bytes", 49_152_000.0),
         ("exact_scoring", 5e10),  # 10¹⁰ · (3 + 4 · ½)
         ("exact_reranking", 1.6e8),  # 2.5·10⁶ · 64 · 1
         ("making_lists", 25 * (4_000 * 128 + 200 * 128**2) * 5.0),
         ("choosing_lists", 1.6e9),  # 2.5·10⁶ · 128 · 5
         ("scoring_lists", 1.5625e9),  # 2.5·10⁶ · 156.25 · (2 + 2)
-        ("reranking_offers", 2.5e6 * (19 + 62.5)),
+        ("inverted_reranking", 2.5e6 * 19),
         ("merging", 1.75e8),  # 2.5·10⁶ · 10 · 7
         ("pairs", 2_000_000),
         ("reducing", 2.2e7),
@@ -62,7 +62,7 @@ def plan(**changes):
         ("pair_traffic", 40_000_000),
         ("traffic", 301_600_000),
         ("exact", 5e10 + 1.6e8 + 1.75e8 + 2.2e7),
-        ("inverted", 18_944_000 * 25 + 1.6e9 + 1.5625e9 + 203_750_000.0 + 1.75e8 + 2.2e7),
+        ("inverted", 18_944_000 * 25 + 1.6e9 + 1.5625e9 + 47_500_000.0 + 1.75e8 + 2.2e7),
     ],
 )
 def test_formula(name, value):
@@ -88,7 +88,7 @@ def test_few_keys_are_all_candidates():
     small = plan(documents=20, cores=10)  # 10 shards of 2 keys, in as many lists
     assert (small.lists, small.probes, small.offers) == (2, 2, 0.5)
     assert small.exact_reranking == 20 * 10 * 2
-    assert small.reranking_offers == 20 * 10 * (1 + 0.5)
+    assert small.inverted_reranking == 20 * 10 * 2
     assert small.list_traffic == 20 * 10 * 2 * 8
 
 
