@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from sbp_bayes.lm.attention import CachedMask, CausalMask
 
-QUERIES, KEYS = 128, 64
+QUERIES, KEYS = 128, 256
 """Queries of a block in training, and keys of one in sampling."""
 
 KEPT_LENGTH = 512
@@ -36,16 +36,18 @@ def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "Cau
 def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CachedMask") -> Tensor:
     """Return softmax(q kᵀ / √E + mask) v (B, H, 1, E), of one query a row.
 
-    All products have one shape, whatever the cache's length: where S is a multiple of `KEYS`, more keys that
-    a row doesn't read change no bit of its result. That is not so of products as wide as the cache.
+    A sum over keys is taken `KEYS` at a time, and S a multiple of 64: more keys that a row doesn't read then
+    change no bit of its result. That is not so of sums over all of a long cache, which are cut by its length.
     """
-    q = (q_BH1E * q_BH1E.shape[-1] ** -0.5).view(*k_BGSE.shape[:2], -1, q_BH1E.shape[-1]).flatten(0, 1)
-    parts = [slice(start, start + KEYS) for start in range(0, mask.num_keys, KEYS)]
-    scores = [torch.bmm(q, k_BGSE[:, :, part].flatten(0, 1).transpose(1, 2)) for part in parts]
-    weights = torch.cat(scores, dim=2).unflatten(0, k_BGSE.shape[:2]) + mask.additive.to(q.dtype)
-    weights, mixed = weights.softmax(dim=-1).flatten(0, 1), torch.zeros_like(q)
-    for part in parts:
-        mixed.baddbmm_(weights[:, :, part], v_BGSE[:, :, part].flatten(0, 1))
+    groups, width = k_BGSE.shape[:2], q_BH1E.shape[-1]
+    q = (q_BH1E * width**-0.5).view(*groups, -1, width).flatten(0, 1)
+    k, v = k_BGSE.flatten(0, 1), v_BGSE.flatten(0, 1)
+    scores = torch.bmm(k, q.transpose(1, 2)).transpose(1, 2).contiguous()
+    weights = scores.unflatten(0, groups).add_(mask.additive).softmax(dim=-1).flatten(0, 1)
+    mixed = torch.bmm(weights[:, :, :KEYS], v[:, :KEYS])
+    for start in range(KEYS, mask.num_keys, KEYS):
+        part = slice(start, start + KEYS)
+        mixed.baddbmm_(weights[:, :, part], v[:, part])
     return mixed.view(q_BH1E.shape)
 
 

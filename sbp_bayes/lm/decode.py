@@ -17,6 +17,7 @@ key-value heads, H query heads, E head width, V vocabulary.
 """
 
 import dataclasses
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,7 @@ TILE_ROWS = 128
 PREFILL_ROWS = 8
 LENGTH_STEP = 64
 CACHE_ROWS = 16
-"""Rows of a tile that read equally many cached positions, as many as the longest of them has."""
+"""Rows of a tile that read equally many cached positions."""
 
 READ_AHEAD = 4
 """Groups of prompts that are read before they are needed."""
@@ -207,16 +208,20 @@ def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> 
         tokens_PT[row, : len(prompt)] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
         last_P[row] = len(prompt) - 1
     turns = model.turns(torch.arange(padded).clamp(max=model.config.context_length - 1))
-    mask = CausalMask(PREFILL_ROWS, padded)
+    mask, everyone = CausalMask(PREFILL_ROWS, padded), torch.arange(PREFILL_ROWS)
     x_PTD = model.embedding(tokens_PT)
     keys, values = [], []
     for block in model.layers:
-        q, k_PGTE, v_PGTE = block.project(x_PTD, turns)
-        mixed = attention(q, k_PGTE, v_PGTE, mask, model.attention_backend)
-        x_PTD = block.combine(x_PTD, mixed.transpose(1, 2))
+        q_PHTE, k_PGTE, v_PGTE = block.project(x_PTD, turns)
         keys.append(k_PGTE)
         values.append(v_PGTE)
-    logits_PV = _logits(model, x_PTD[torch.arange(PREFILL_ROWS), last_P])
+        if block is model.layers[-1]:  # of which the last position alone is read
+            q_PHTE, x_PTD = q_PHTE[everyone, :, last_P][:, :, None], x_PTD[everyone, last_P][:, None]
+            mixed = attention(q_PHTE, k_PGTE, v_PGTE, CachedMask(last_P, padded), model.attention_backend)
+        else:
+            mixed = attention(q_PHTE, k_PGTE, v_PGTE, mask, model.attention_backend)
+        x_PTD = block.combine(x_PTD, mixed.transpose(1, 2))
+    logits_PV = _logits(model, x_PTD[:, 0])
     return [
         _Start(
             torch.stack([k[row, :, : len(prompt)] for k in keys]),
@@ -324,10 +329,7 @@ class _Tile:
         """Append `tokens_R` to the rows and compute the logits of what follows them."""
         height = len(tokens_R)
         all_rows, at_R = torch.arange(height), self.lengths_R[:height]
-        parts = [
-            (rows, CachedMask(at_R[rows], _round_up(int(at_R[rows].max()) + 1)))
-            for rows in (slice(r, r + CACHE_ROWS) for r in range(0, height, CACHE_ROWS))
-        ]
+        parts = [(rows, CachedMask(at_R[rows], num_keys)) for rows, num_keys in _reading(at_R)]
         turns = self.model.turns(at_R[:, None])
         x_R1D = self.model.embedding(tokens_R)[:, None]
         for layer, block in enumerate(self.model.layers):
@@ -347,6 +349,18 @@ class _Tile:
             x_R1D = block.combine(x_R1D, torch.cat(mixed).transpose(1, 2))
         self.logits_RV[:height] = _logits(self.model, x_R1D[:, 0])
         self.lengths_R = self.lengths_R + torch.tensor([row is not None for row in self.rows])
+
+
+def _reading(at_R: Tensor) -> Iterator[tuple[slice, int]]:
+    """Yield rows that follow each other and the cached positions read for them, which are equally many.
+
+    `CACHE_ROWS` rows read as many as the longest of them has, in steps of `LENGTH_STEP`.
+    """
+    longest = [int(lengths.max()) + 1 for lengths in at_R.split(CACHE_ROWS)]
+    end = 0
+    for num_keys, groups in itertools.groupby(map(_round_up, longest)):
+        start, end = end, min(end + CACHE_ROWS * len(list(groups)), len(at_R))
+        yield slice(start, end), num_keys
 
 
 def draw(logits_RV: Tensor, uniforms_R: Tensor, sampling: Sampling) -> Tensor:
