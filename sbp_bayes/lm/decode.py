@@ -4,10 +4,10 @@ Samples of one prompt share the work on it: it is read once and its keys and val
 
 How company is kept out of a sample's bytes: arithmetic runs in tiles of one fixed shape. A decoding
 tile always holds `TILE_ROWS` rows and a prefill always `PREFILL_ROWS` prompts padded to a multiple of
-`LENGTH_STEP`, so a row meets the same kernels whoever its neighbours are and however many tiles there
+`PROMPT_STEP`, so a row meets the same kernels whoever its neighbours are and however many tiles there
 are; free rows compute on leftovers that nobody reads. A frozen model's products give a row the same bits
-in a tile of any height: there the last samples close ranks, and the tile is cut behind them to a multiple
-of `CACHE_ROWS`. Keys beyond a row's own length weigh exactly 0, and come in products of their own.
+in a tile of any height: there a prefill holds as many prompts as there are, the last samples close ranks,
+and the tile is cut behind them to a multiple of `CACHE_ROWS`. Keys beyond a row's own length weigh exactly 0.
 That those kernels give a row the same bits at every place of a tile, and the same for every padding, is
 a measured property of float32 products at PyTorch's "highest" precision (not of "medium"); tests hold
 it. Random numbers are drawn per sample, from its own stream.
@@ -39,9 +39,9 @@ from sbp_bayes.lm.model import Transformer
 
 TILE_ROWS = 128
 PREFILL_ROWS = 8
-LENGTH_STEP = 64
-CACHE_ROWS = 16
-"""Rows of a tile that read equally many cached positions."""
+PROMPT_STEP = 32
+CACHE_ROWS, CACHE_STEP = 16, 64
+"""Rows of a tile that read equally many cached positions, and of what these are a multiple."""
 
 READ_AHEAD = 4
 """Groups of prompts that are read before they are needed."""
@@ -182,12 +182,14 @@ def _prefilled(
     samples: dict[bytes, list[int]] = {}
     for index, prompt in enumerate(prompts):
         samples.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), []).append(index)
-    groups = sorted(samples.values(), key=lambda indices: (-_round_up(len(prompts[indices[0]])), indices[0]))
+    groups = sorted(
+        samples.values(), key=lambda indices: (-_round_up(len(prompts[indices[0]]), PROMPT_STEP), indices[0])
+    )
     reading: deque[tuple[list[list[int]], Future[list[_Start]]]] = deque()
     while groups or reading:
         while groups and len(reading) < READ_AHEAD:
-            padded = _round_up(len(prompts[groups[0][0]]))
-            same = [g for g in groups[:PREFILL_ROWS] if _round_up(len(prompts[g[0]])) == padded]
+            padded = _round_up(len(prompts[groups[0][0]]), PROMPT_STEP)
+            same = [g for g in groups[:PREFILL_ROWS] if _round_up(len(prompts[g[0]]), PROMPT_STEP) == padded]
             groups = groups[len(same) :]
             firsts = [prompts[indices[0]] for indices in same]
             reading.append((same, pool.submit(_prefill, model, firsts, padded)))
@@ -196,19 +198,20 @@ def _prefilled(
             yield from ((index, start) for index in indices)
 
 
-def _round_up(length: int, step: int = LENGTH_STEP) -> int:
+def _round_up(length: int, step: int) -> int:
     return -(-length // step) * step
 
 
 @torch.no_grad()  # which holds in one thread alone
 def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> list[_Start]:
-    tokens_PT = torch.zeros(PREFILL_ROWS, padded, dtype=torch.int64)
-    last_P = torch.zeros(PREFILL_ROWS, dtype=torch.int64)
+    num_rows = len(prompts) if isinstance(model, FrozenTransformer) else PREFILL_ROWS
+    tokens_PT = torch.zeros(num_rows, padded, dtype=torch.int64)
+    last_P = torch.zeros(num_rows, dtype=torch.int64)
     for row, prompt in enumerate(prompts):
         tokens_PT[row, : len(prompt)] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
         last_P[row] = len(prompt) - 1
     turns = model.turns(torch.arange(padded).clamp(max=model.config.context_length - 1))
-    mask, everyone = CausalMask(PREFILL_ROWS, padded), torch.arange(PREFILL_ROWS)
+    mask, everyone = CausalMask(num_rows, padded), torch.arange(num_rows)
     x_PTD = model.embedding(tokens_PT)
     keys, values = [], []
     for block in model.layers:
@@ -251,7 +254,7 @@ class _Tile:
     def __init__(self, model: Transformer, sampling: Sampling) -> None:
         config, weight = model.config, model.embedding.weight
         self.model, self.sampling = model, sampling
-        capacity = _round_up(config.context_length)
+        capacity = _round_up(config.context_length, CACHE_STEP)
         shape = (config.num_layers, TILE_ROWS, config.num_kv_heads, capacity, config.head_width)
         self.keys, self.values = weight.new_zeros(shape), weight.new_zeros(shape)
         self.lengths_R = torch.zeros(TILE_ROWS, dtype=torch.int64)
@@ -354,11 +357,11 @@ class _Tile:
 def _reading(at_R: Tensor) -> Iterator[tuple[slice, int]]:
     """Yield rows that follow each other and the cached positions read for them, which are equally many.
 
-    `CACHE_ROWS` rows read as many as the longest of them has, in steps of `LENGTH_STEP`.
+    `CACHE_ROWS` rows read as many as the longest of them has, in steps of `CACHE_STEP`.
     """
     longest = [int(lengths.max()) + 1 for lengths in at_R.split(CACHE_ROWS)]
     end = 0
-    for num_keys, groups in itertools.groupby(map(_round_up, longest)):
+    for num_keys, groups in itertools.groupby(_round_up(length, CACHE_STEP) for length in longest):
         start, end = end, min(end + CACHE_ROWS * len(list(groups)), len(at_R))
         yield slice(start, end), num_keys
 
