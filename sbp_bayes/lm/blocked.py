@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from sbp_bayes.lm.attention import CachedMask, CausalMask
 
-QUERIES, KEYS = 128, 256
-"""Queries of a block in training, and keys of one in sampling."""
+QUERIES, KEYS = 128, 128
+"""Queries of a block in training, and most keys of a sum in sampling, which kernels then take in one piece."""
 
 KEPT_LENGTH = 512
 """Longest rows whose attention weights are kept: they add a fifth to what the `laptop` preset keeps."""

@@ -141,10 +141,12 @@ def test_blocked_rounds_to_the_types_of_its_inputs() -> None:
 
 
 @torch.no_grad()
-def test_a_row_of_a_cache_has_the_same_bits_in_any_company_and_padding() -> None:
+@pytest.mark.parametrize("num_heads", [2, 4, 8])  # with 1 row a factor, 2 and 4, for which kernels differ
+def test_a_row_of_a_cache_has_the_same_bits_in_any_company_and_padding(num_heads: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(96, h, t, 64, generator=generator) for h, t in ((4, 1), (2, 512), (2, 512)))
-    for longest in (40, 121, 200):
+    shapes = ((num_heads, 1), (2, 512), (2, 512))
+    q, k, v = (torch.randn(96, heads, length, 64, generator=generator) for heads, length in shapes)
+    for longest in (40, 121, 180, 250, 310, 440):
         last = torch.randint(0, longest, (96,), generator=generator)
         narrow = -(-longest // 64) * 64
         alone = attention(q, k[:, :, :narrow], v[:, :, :narrow], CachedMask(last, narrow))
