@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sbp_bayes.lm.attention import CachedMask, CausalMask
 
 QUERIES, KEYS = 128, 128
-"""Queries of a block in training, and most keys of a sum in sampling, which kernels then take in one piece."""
+"""Queries of a block in training, and most keys of a sum in sampling: kernels take so few in one piece."""
 
 KEPT_LENGTH = 512
 """Longest rows whose attention weights are kept: they add a fifth to what the `laptop` preset keeps."""
