@@ -7,14 +7,17 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.pairing.embed import content_fingerprint, embedder_fingerprint, unit_or_zero
+from sbp_bayes.pairing.embed import content_fingerprint, embedder_fingerprint, unit_or_zero, windows
+
+FITTED_DOCUMENTS = 50_000
+"""Most documents that are fitted on: memory and time grow with them, the directions hardly change."""
 
 
 class LsaEmbedder:
     """Latent semantic analysis: TF-IDF of words (1 + log counts), projected on its leading singular vectors.
 
-    Deerwester et al. 1990. Fitted on the training documents alone, then applied to any. Words occur in two
-    documents or more, and in at most half of them.
+    Deerwester et al. 1990. Fitted on the training documents alone, on 50,000 evenly spaced ones of more, then
+    applied to any. Words occur in two documents or more, and in at most half of them.
 
     Args:
         dimension: singular vectors kept; fewer where there are too few documents or words.
@@ -45,8 +48,10 @@ class LsaEmbedder:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         self._vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.5, dtype=np.float32)
+        number = min(len(corpus), FITTED_DOCUMENTS)
+        fitted_on = (corpus.texts[i * len(corpus) // number] for i in range(number))
         try:
-            weights_NW = self._vectorizer.fit_transform(corpus.texts)
+            weights_NW = self._vectorizer.fit_transform(fitted_on)
         except ValueError as error:
             raise PairingError(f"LSA of {len(corpus)} documents: they share too few words") from error
         rank = min(self.dimension, min(weights_NW.shape) - 1)
@@ -67,8 +72,11 @@ class LsaEmbedder:
         """
         if self._components_DW is None:
             raise PairingError("LsaEmbedder.embed before LsaEmbedder.fit: fit it on the training documents")
-        weights_NW = self._vectorizer.transform(corpus.texts)
-        return unit_or_zero(weights_NW @ self._components_DW.T)
+        vectors_ND = np.empty((len(corpus), len(self._components_DW)), np.float32)
+        for rows in windows(len(corpus)):
+            weights_NW = self._vectorizer.transform(corpus.texts[i] for i in rows)
+            vectors_ND[rows.start : rows.stop] = unit_or_zero(weights_NW @ self._components_DW.T)
+        return vectors_ND
 
     def flops(self, corpus: Corpus) -> float:
         """Return 2 operations a dimension and token: an upper bound, as a repeated word costs nothing."""

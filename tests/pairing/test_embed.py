@@ -73,6 +73,18 @@ def test_lsa_of_a_document_depends_on_itself_and_the_fit_alone():
     assert embedder.fingerprint != LsaEmbedder(4, seed=3).fit(other).fingerprint
 
 
+def test_lsa_is_fitted_on_evenly_spaced_documents_of_a_large_corpus(monkeypatch):
+    corpus = corpus_of_topics(100, seed=0)
+    whole = LsaEmbedder(3).fit(corpus)
+    monkeypatch.setattr("sbp_bayes.pairing.lsa.FITTED_DOCUMENTS", 30)
+    monkeypatch.setattr("sbp_bayes.pairing.embed.WINDOW", 7)
+    part = LsaEmbedder(3).fit(corpus)
+    spaced = LsaEmbedder(3).fit(corpus.select([i * 100 // 30 for i in range(30)]))
+    np.testing.assert_array_equal(part.embed(corpus), spaced.embed(corpus))
+    assert not np.array_equal(part.embed(corpus), whole.embed(corpus))
+    assert part.fingerprint != spaced.fingerprint
+
+
 def test_lsa_gives_a_document_without_known_words_no_direction():
     embedder = LsaEmbedder(2).fit(corpus_of_topics(30, seed=0))
     vectors = embedder.embed(Corpus.build(["quite other speech", "water boat"], TOKENIZER))
