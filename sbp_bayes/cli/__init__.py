@@ -69,7 +69,13 @@ def _output(command: str, arguments: argparse.Namespace) -> str:
         from sbp_bayes.cli.export import export_model
 
         return export_model(arguments)
-    from sbp_bayes.cli.stages import COMMANDS, summary
+    from sbp_bayes.cli.tables import summary
+
+    if command == "corpus":
+        from sbp_bayes.cli.corpus import run_corpus
+
+        return summary(run_corpus(arguments))
+    from sbp_bayes.cli.stages import COMMANDS
 
     return summary(COMMANDS[command](arguments))
 

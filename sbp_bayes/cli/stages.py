@@ -1,9 +1,9 @@
-"""The commands that run one stage of the library on files and folders."""
+"""The commands that run one stage of a model on files and folders."""
 
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import Manifest, read_manifest
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
-from sbp_bayes.cli.tables import table
-from sbp_bayes.corpus import CorpusConfig, prepare_corpus
 from sbp_bayes.evaluation import evaluate
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
@@ -30,20 +28,6 @@ REPETITIONS = 20
 
 SYNTHETIC_SHARE = 0.375
 """Of the paper's run of 200B tokens: 75B."""
-
-
-def run_corpus(arguments: argparse.Namespace) -> Manifest:
-    """Prepare a corpus of one's own text."""
-    flags = {
-        "paths": arguments.paths,
-        "vocab_size": arguments.vocab_size,
-        "text_field": arguments.text_field,
-        "min_chars": arguments.min_chars,
-        "limit_documents": arguments.limit_documents,
-        "seed": arguments.seed,
-    }
-    config = configure(CorpusConfig, flags, arguments.assignments)
-    return prepare_corpus(config, Path(arguments.out), num_workers=arguments.workers)
 
 
 def run_pair(arguments: argparse.Namespace) -> Manifest:
@@ -158,7 +142,6 @@ def run_evaluate(arguments: argparse.Namespace) -> Manifest:
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], Manifest]] = {
-    "corpus": run_corpus,
     "pair": run_pair,
     "tune": run_tune,
     "synthesize": run_synthesize,
@@ -167,29 +150,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], Manifest]] = {
 }
 
 
-def summary(manifest: Manifest) -> str:
-    """Return what a finished stage counted, its cost and its folder, as lines for a person."""
-    cost = f", {manifest.flops:.3g} FLOPs" if manifest.flops else ""
-    head = f"{manifest.stage}: {manifest.seconds:.1f} s{cost}, in {manifest.directory}"
-    return "\n".join([head, *table(_leaves(manifest.counts))])
-
-
 def _checkpoints(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what was said of checkpoints; no part of a configuration, since no result depends on it."""
     given = {name: getattr(arguments, name) for name in ("checkpoint_seconds", "kept_checkpoints")}
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _leaves(counts: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in counts.items():
-        name = f"{within} {key}".strip().replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from _leaves(value, name)
-        else:
-            yield f"  {name}", _readable(value)
-
-
-def _readable(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

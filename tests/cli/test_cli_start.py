@@ -35,6 +35,11 @@ def test_it_answers_within_a_second_without_heavy_imports(arguments):
     assert min(seconds) < 1
 
 
+def test_a_corpus_is_prepared_without_torch():
+    code = "import sys, sbp_bayes.cli.corpus, sbp_bayes.cli.tables; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as leaving:
@@ -50,6 +55,7 @@ def test_the_stages_offered_are_those_that_run():
 
     assert set(COMMANDS) == {
         *stages.COMMANDS,
+        "corpus",
         "corpus stats",
         "pair report",
         "plan pairing",

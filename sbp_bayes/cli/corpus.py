@@ -1,0 +1,22 @@
+"""The command that prepares a corpus: by itself, as it needs no torch, whose import takes 230 MiB."""
+
+import argparse
+from pathlib import Path
+
+from sbp_bayes.base.stage import Manifest
+from sbp_bayes.cli.settings import configure
+from sbp_bayes.corpus import CorpusConfig, prepare_corpus
+
+
+def run_corpus(arguments: argparse.Namespace) -> Manifest:
+    """Prepare a corpus of one's own text."""
+    flags = {
+        "paths": arguments.paths,
+        "vocab_size": arguments.vocab_size,
+        "text_field": arguments.text_field,
+        "min_chars": arguments.min_chars,
+        "limit_documents": arguments.limit_documents,
+        "seed": arguments.seed,
+    }
+    config = configure(CorpusConfig, flags, arguments.assignments)
+    return prepare_corpus(config, Path(arguments.out), num_workers=arguments.workers)
