@@ -94,26 +94,15 @@ class ExactKeys:
         map_threads(search, blocks(len(queries), QUERIES_AT_ONCE))
         unproved = np.flatnonzero(~is_proved)
         if len(unproved):
-            found[unproved] = self._search_above(queries[unproved], own[unproved], least[unproved], k)
+            found[unproved] = self._search_again(queries[unproved], own[unproved], least[unproved], k)
         return found
-
-    def search_above(self, queries: np.ndarray, own: np.ndarray, reached: np.ndarray, k: int) -> np.ndarray:
-        """Do as `search` where it's known that k keys other than a query's own have similarity `reached`.
-
-        Args:
-            queries: unit rows, float32 (Q, D).
-            own: int64 (Q,), as in `search`.
-            reached: float32 (Q,), of exact products; the higher, the less is compared.
-            k: neighbours wanted, below N.
-        """
-        return self._search_above(queries, own, reached - self._slack(queries, quantise(queries)), k)
 
     def _slack(self, queries: np.ndarray, codes: Codes) -> np.ndarray:
         """Return by how much a query's 8-bit score and float32 product with any key can differ."""
         errors = quantisation_errors(queries, codes)
         return errors + (1 + errors) * self._worst_error + rounding(self.unit.shape[1])
 
-    def _search_above(self, queries: np.ndarray, own: np.ndarray, least: np.ndarray, k: int) -> np.ndarray:
+    def _search_again(self, queries: np.ndarray, own: np.ndarray, least: np.ndarray, k: int) -> np.ndarray:
         """Return packed (Q, k) as `search`, comparing each query with all that score `least` in 8 bits.
 
         Equal vectors are compared once, so that a corpus of copies isn't compared copy by copy.

@@ -33,7 +33,12 @@ from sbp_bayes.pairing.scan import (
 from sbp_bayes.pairing.threads import blocks, map_threads
 
 MOST_DOUBLINGS = 4
-ASKERS_AT_ONCE = 1 << 18
+FEWEST_AT_ONCE, OFFERS_AT_ONCE, LISTS_AT_ONCE = 1 << 12, 1 << 22, 1 << 24
+"""Askers that are searched together, by what memory holds of them: a few k offers, and the lists they ask."""
+
+MORE_LISTS = 4
+"""Lists asked by the time of the next threshold, as a multiple of those before: so offers are a few k."""
+
 SCORES_TOGETHER = 1 << 18
 """Scores of short lists that are selected from together: they fit into a core's cache."""
 
@@ -146,7 +151,9 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
         codes=lists.codes,
         own=np.arange(len(unit)),
     )
-    audit = _audit(keys, lists, everybody, k)
+    sampled = audited_rows(len(unit))
+    ids, similarities = unpack(keys.search(unit[sampled], sampled, k))
+    audit = Audit(rows=sampled, ids=ids, similarities=similarities)
     first = probes_needed(lists, codes, audit, min(1.0, min_recall + MARGIN))
 
     def search_exactly(rows: np.ndarray) -> np.ndarray:
@@ -176,33 +183,6 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
     return found, report
 
 
-def _audit(keys: ExactKeys, lists: Lists, everybody: Askers, k: int) -> Audit:
-    """Return the truth about the audited rows, to which their home lists show the way.
-
-    Exact search compares only what can be nearer than the k-th neighbour at home.
-    """
-    rows = audited_rows(len(keys))
-    places = np.sort(lists.places[rows])
-    asking = Askers(
-        unit=everybody.unit,
-        rows=lists.order[places],
-        starts=np.searchsorted(places, lists.starts),
-        codes=lists.codes.rows(torch.from_numpy(places)),
-        own=places,
-    )
-    packed = _search(keys.unit, lists, asking, k, probes=1, care=1)
-    is_short = packed[:, -1] == NOTHING
-    reached = unpack(packed[~is_short, -1])[1]
-    for chosen, search in (
-        (is_short, lambda some: keys.search(keys.unit[some], some, k)),
-        (~is_short, lambda some: keys.search_above(keys.unit[some], some, reached, k)),
-    ):
-        if chosen.any():
-            packed[chosen] = search(asking.rows[chosen])
-    ids, similarities = unpack(packed[np.argsort(asking.rows)])
-    return Audit(rows=rows, ids=ids, similarities=similarities)
-
-
 def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: int, care: int) -> np.ndarray:
     """Search each asker's `probes` nearest lists; return packed similarities and keys, int64 (Q, k).
 
@@ -218,10 +198,17 @@ def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: i
 
     def search(some: Askers, found: np.ndarray) -> None:
         near = _at_home(lists, some, min((k + k // 2 + 4) * care, len(unit)))
-        offers, offsets = _offers(lists, some, _reached(near, k) - care, probes)
+        if probes > 1:
+            nearest, asked = nearest_centres(some.codes.codes, lists.centres, probes), 1
+            while asked < probes:
+                least = unpack(near[:, k - 1])[1] - care
+                least[near[:, k - 1] == NOTHING] = -np.inf
+                next_lists = slice(asked, MORE_LISTS * asked)
+                _take_offers(near, k, *_offers(lists, some, least, nearest[:, next_lists]))
+                asked = next_lists.stop
 
         def rank(block: slice) -> None:
-            candidates = _best_of_both(near[block], offers, offsets[block.start : block.stop + 1])
+            candidates = near[block]
             places = np.where(candidates == NOTHING, 0, unpack(candidates)[0])
             packed = pack_products(some.unit, some.rows[block], lists.order[places], keys_ND)
             is_none = (candidates == NOTHING) | (places == some.own[block, None])
@@ -230,7 +217,7 @@ def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: i
 
         map_threads(rank, blocks(len(some), QUERIES_AT_ONCE))
 
-    for block in blocks(len(askers), ASKERS_AT_ONCE):
+    for block in blocks(len(askers), max(FEWEST_AT_ONCE, min(OFFERS_AT_ONCE // k, LISTS_AT_ONCE // probes))):
         search(askers.some(block), found[block])
     return found
 
@@ -268,39 +255,32 @@ def _home_parts(lists: Lists, askers: Askers) -> Iterator[list[Part]]:
         yield parts
 
 
-def _reached(near: np.ndarray, k: int) -> np.ndarray:
-    """Return the score of each asker's k-th best at home, float32 (Q,), -inf where it has fewer."""
-    last = near[:, k - 1]
-    return np.where(last == NOTHING, np.float32(-np.inf), unpack(last)[1])
-
-
-def _offers(lists: Lists, askers: Askers, least: np.ndarray, probes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what an asker's nearest lists other than its home have that scores at least `least` in 8 bits.
+def _offers(
+    lists: Lists, askers: Askers, least: np.ndarray, numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what some lists have that scores at least `least` in 8 bits.
 
     Args:
         lists: of all keys.
-        askers: by these lists.
+        askers: Q of them.
         least: float32 (Q,).
-        probes: lists asked, home among them.
+        numbers: int64 (Q, P), the lists that each one asks.
 
     Returns:
-        packed 8-bit scores and places, int64 (P,), asker by asker, and where each one's begin, (Q + 1,).
+        packed 8-bit scores and places, int64, asker by asker, and where each one's begin, (Q + 1,).
     """
-    if probes == 1:
-        return np.empty(0, np.int64), np.zeros(len(askers) + 1, np.int64)
-    others = nearest_centres(askers.codes.codes, lists.centres, probes)[:, 1:]
-    shape, ends = (len(askers), len(lists)), np.arange(len(askers) + 1) * others.shape[1]
-    asked = sparse.csr_array((np.ones(others.size, bool), others.reshape(-1), ends), shape=shape).tocsc()
+    shape, ends = (len(askers), len(lists)), np.arange(len(askers) + 1) * numbers.shape[1]
+    asked = sparse.csr_array((np.ones(numbers.size, bool), numbers.reshape(-1), ends), shape=shape).tocsc()
 
     def ask(number: int) -> tuple[np.ndarray, np.ndarray]:
         keys, start = lists.codes.rows(lists.part(number)), lists.part(number).start
         asking = asked.indices[asked.indptr[number] : asked.indptr[number + 1]]
         who, offered = [np.empty(0, asking.dtype)], [np.empty(0, np.int64)]
         for block in blocks(len(asking), queries_for(len(keys))):
-            numbers = asking[block]
-            queries_QD = askers.codes.codes.index_select(0, torch.from_numpy(numbers))
-            query, column, score = keys_above(queries_QD, keys, least[numbers])
-            who.append(numbers[query])
+            some = asking[block]
+            queries_QD = askers.codes.codes.index_select(0, torch.from_numpy(some))
+            query, column, score = keys_above(queries_QD, keys, least[some])
+            who.append(some[query])
             offered.append(pack(score, column + start))
         return np.concatenate(who), np.concatenate(offered)
 
@@ -313,11 +293,16 @@ def _offers(lists: Lists, askers: Askers, least: np.ndarray, probes: int) -> tup
     return by_asker.data, by_asker.indptr
 
 
-def _best_of_both(near: np.ndarray, offers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return as many candidates as `near` (Q, C) has, of these and the offers between offsets (Q + 1,)."""
-    lengths, count = np.diff(offsets), near.shape[1]
-    if not lengths.any():
-        return near
-    table = np.full((len(lengths), lengths.max()), NOTHING)
-    table[np.arange(table.shape[1]) < lengths[:, None]] = offers[offsets[0] : offsets[-1]]
-    return np.partition(np.concatenate([near, table], axis=1), count - 1, axis=1)[:, :count]
+def _take_offers(near: np.ndarray, k: int, offers: np.ndarray, offsets: np.ndarray) -> None:
+    """Keep in `near` (Q, C) the best of it and of each asker's offers, the k-th best at its place."""
+    count = near.shape[1]
+
+    def take(block: slice) -> None:
+        starts = offsets[block.start : block.stop + 1]
+        lengths = np.diff(starts)
+        table = np.full((len(lengths), count + lengths.max()), NOTHING)
+        table[:, :count] = near[block]
+        table[:, count:][np.arange(lengths.max()) < lengths[:, None]] = offers[starts[0] : starts[-1]]
+        near[block] = np.partition(table, (k - 1, count - 1), axis=1)[:, :count]
+
+    map_threads(take, blocks(len(near), QUERIES_AT_ONCE))

@@ -128,7 +128,7 @@ def test_equal_queries_that_exact_search_compares_once_may_have_reached_differen
     queries, own = unit[[0, 0]], np.array([0, -1])
     cosines = np.sort(unit @ unit[0])[::-1]
     least = np.array([cosines[2] - 0.1, cosines[1] + 0.01], np.float32)
-    found = ExactKeys(unit)._search_above(queries, own, least, 2)
+    found = ExactKeys(unit)._search_again(queries, own, least, 2)
     np.testing.assert_allclose(unpack(found)[1], [cosines[1:3], cosines[:2]], atol=1e-6)
 
 
