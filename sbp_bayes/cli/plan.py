@@ -90,7 +90,7 @@ def _memory(plan: PairingPlan) -> Iterator[tuple[str, ...]]:
     yield "keys of a shard", f"{plan.keys_per_shard:,}", "n = ⌈N / S⌉"
     yield "their memory", _bytes(plan.keys_per_shard * plan.bytes_per_key), "n · (5·D + 4)"
     yield "blocks of queries, in each shard", _bytes(plan.block_bytes), "2 · 32,768 · (4·D + 8 + 8·k)"
-    yield "offers, with an inverted file", _bytes(plan.offer_bytes), "2 · 32,768 · 12 · r·(p − 1)·n/L"
+    yield "offers, with an inverted file", _bytes(plan.offer_bytes), "2 · 32,768 · 12 · 3·k"
     yield "all vectors and lists", _bytes(plan.driver_bytes), "N · (4·D + 8·k), in one process"
 
 
@@ -146,7 +146,6 @@ def _measured(constants: Constants, arguments: argparse.Namespace) -> Iterator[t
         yield symbol, f"{getattr(constants, name) * 1e9:.3g} ns", meaning
     yield "", "", f"measured {seconds}"
     yield "p", f"{constants.probes}", "lists asked for 95% of the neighbours"
-    yield "r", f"{constants.offered:.3g}", "of the keys of all lists but the nearest, those chosen from"
     yield "", "", f"measured {lists}"
 
 

@@ -32,12 +32,11 @@ MEASURED = Constants(
     merged=4.14e-9,
     reduced=2.63e-7,
     probes=30,
-    offered=0.34,
 )
 SECONDS_MEASURED = "on one core of an AMD EPYC (AVX-512), k = 200; --measure does it here"
 LISTS_MEASURED = "on 112,474 passages of the packaged corpora, k = 200; --corpus does it"
-"""Where `MEASURED` comes from. For 20,000 of the passages p was 72 and r 0.96: p didn't grow with the number
-of keys, and r falls as lists get longer than k, which they hardly were. Both are high for shards of millions.
+"""Where `MEASURED` comes from. For 20,000 of the passages p was 72: it didn't grow with the number of
+keys, and is high for shards of millions.
 """
 
 
@@ -46,7 +45,7 @@ def measure_constants(k: int, base: Constants = MEASURED, *, keys: int = KEYS) -
 
     Args:
         k: neighbours of the plan: more candidates take longer to select.
-        base: has p and r, which `measure_lists` measures.
+        base: has p, which `measure_lists` measures.
         keys: random vectors that are scored.
     """
     with one_thread():
@@ -64,7 +63,7 @@ def measure_constants(k: int, base: Constants = MEASURED, *, keys: int = KEYS) -
 
 
 def measure_lists(unit: np.ndarray, k: int, base: Constants = MEASURED) -> Constants:
-    """Return `base` with p and r of an inverted file, by up to 500 of its rows.
+    """Return `base` with p of an inverted file, by up to 500 of its rows.
 
     Args:
         unit: unit rows, float32 (N, D).
@@ -80,15 +79,7 @@ def measure_lists(unit: np.ndarray, k: int, base: Constants = MEASURED) -> Const
     rank = np.argsort(nearest, axis=1)
     needed = np.sort(np.take_along_axis(rank, list_of[ids], axis=1).reshape(-1))
     probes = int(needed[int(np.ceil(RECALL * len(needed))) - 1]) + 1
-    asked = offered = 0
-    for row, chosen in zip(rows, nearest[:, :probes], strict=True):
-        home, *others = (lists.order[lists.part(int(number))] for number in chosen)
-        similarities = np.sort(unit[home[home != row]] @ unit[row])[::-1]
-        reached = similarities[k - 1] if len(similarities) >= k else -np.inf
-        keys = np.concatenate([home[:0], *others])
-        asked += len(keys)
-        offered += int((unit[keys] @ unit[row] > reached).sum())
-    return dataclasses.replace(base, probes=probes, offered=offered / max(1, asked))
+    return dataclasses.replace(base, probes=probes)
 
 
 def _selecting(k: int, keys: int) -> float:

@@ -4,7 +4,7 @@ The plan is that of the sharded join (`pairing.join`): keys are cut into shards 
 there, a core a shard; every block of queries goes to every shard; each shard returns its k best, which are
 merged by query; neighbours in both orders go to reducers by salted keys. Embedding isn't counted.
 
-p and r are taken as the same for any number of keys, which makes the inverted file's plan a cautious one: see
+p is taken as the same for any number of keys, which makes the inverted file's plan a cautious one: see
 `calibrate`.
 
 Symbols: N documents, D dimensions, k neighbours, S shards of n keys, L lists in each, p lists asked.
@@ -15,6 +15,7 @@ import math
 
 from sbp_bayes.base.config import require
 from sbp_bayes.pairing.exact import num_candidates
+from sbp_bayes.pairing.inverted import MORE_LISTS
 from sbp_bayes.pairing.join import Join
 from sbp_bayes.pairing.lists import ROUNDS, SAMPLED_ROWS_PER_LIST, number_of_lists
 
@@ -36,8 +37,6 @@ class Constants:
         merged: d, seconds an entry of a partial list.
         reduced: e, seconds an ordered pair in a reducer.
         probes: p, lists that an inverted file asks to meet 95% of a query's neighbours.
-        offered: r, share of the keys of other lists than the nearest that beat the k-th neighbour found there
-            and are kept to be chosen from.
     """
 
     selected: float
@@ -47,7 +46,6 @@ class Constants:
     merged: float
     reduced: float
     probes: int
-    offered: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,14 +147,13 @@ class PairingPlan:
         return min(self.constants.probes, self.lists)
 
     @property
-    def offers(self) -> float:
-        """r · (p − 1) · n / L: for one query, of one shard."""
-        return self.constants.offered * (self.probes - 1) * self.keys_per_shard / self.lists
+    def offer_bytes(self) -> int:
+        """2 · 32,768 · 12 · 3·k: of a block of queries, by list and by query.
 
-    @property
-    def offer_bytes(self) -> float:
-        """2 · 32,768 · 12 · r · (p − 1) · n / L: of a block of queries, by list and by query."""
-        return 2 * QUERIES_AT_ONCE * (PACKED + OFFERED_TO) * self.offers
+        Three times as many lists as before are asked at once, whose keys beat the k-th neighbour of those before
+        3·k times at most, on average, as they are further away.
+        """
+        return 2 * QUERIES_AT_ONCE * (PACKED + OFFERED_TO) * (MORE_LISTS - 1) * self.work.k
 
     @property
     def exact_scoring(self) -> float:

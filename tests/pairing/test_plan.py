@@ -22,7 +22,6 @@ CONSTANTS = Constants(
     merged=7.0,
     reduced=11.0,
     probes=5,
-    offered=0.5,
 )
 FEW = Workload(documents=100_000, dimension=4, k=10, cores=25)
 """25 shards of 4,000 keys, in 128 lists of 31.25 keys each."""
@@ -45,8 +44,7 @@ def plan(**changes):
         ("driver_bytes", 9_600_000),
         ("lists", 128),
         ("probes", 5),
-        ("offers", 62.5),  # half of four lists
-        ("offer_bytes", 49_152_000.0),
+        ("offer_bytes", 2 * 32_768 * 12 * 30),
         ("exact_scoring", 5e10),  # 10¹⁰ · (3 + 4 · ½)
         ("exact_reranking", 1.6e8),  # 2.5·10⁶ · 64 · 1
         ("making_lists", 25 * (4_000 * 128 + 200 * 128**2) * 5.0),
@@ -86,7 +84,7 @@ def test_shards_are_as_many_as_memory_asks_for_or_cores():
 
 def test_few_keys_are_all_candidates():
     small = plan(documents=20, cores=10)  # 10 shards of 2 keys, in as many lists
-    assert (small.lists, small.probes, small.offers) == (2, 2, 0.5)
+    assert (small.lists, small.probes) == (2, 2)
     assert small.exact_reranking == 20 * 10 * 2
     assert small.inverted_reranking == 20 * 10 * 2
     assert small.list_traffic == 20 * 10 * 2 * 8
@@ -116,21 +114,18 @@ def test_the_machine_is_measured():
     assert all(1e-12 < second < 1e-4 for second in seconds)
     assert 0 <= measured.multiplied < 1e-6
     assert 0 < measured.selected + 1024 * measured.multiplied < 1e-4
-    assert (measured.probes, measured.offered) == (MEASURED.probes, MEASURED.offered)
+    assert measured.probes == MEASURED.probes
 
 
-def test_lists_asked_and_keys_offered():
+def test_lists_asked_of_tight_groups():
     """64 tight groups far from each other: the nearest list has all neighbours."""
     generator = np.random.default_rng(0)
     centres = np.repeat(generator.normal(size=(64, 32)), 64, axis=0)
     groups = unit_rows(centres + 0.01 * generator.normal(size=centres.shape))
     found = measure_lists(groups, 5)
-    assert (found.probes, found.offered) == (1, 0.0)
-    assert dataclasses.replace(found, probes=MEASURED.probes, offered=MEASURED.offered) == MEASURED
-    # A list has the best of its own group: no key of another is as near. Of 3,000 neighbours it has too few.
-    everything = measure_lists(groups, 3000)
-    assert 30 < everything.probes < 64
-    assert everything.offered == 1.0
+    assert found.probes == 1
+    assert dataclasses.replace(found, probes=MEASURED.probes) == MEASURED
+    assert 30 < measure_lists(groups, 3000).probes < 64
 
 
 def test_lists_asked_are_those_of_the_search_itself():
@@ -141,4 +136,3 @@ def test_lists_asked_are_those_of_the_search_itself():
     audit = Audit(rows=rows, ids=ids, similarities=similarities)
     found = measure_lists(noise, 5)
     assert abs(found.probes - probes_needed(lists, codes, audit, 0.95)) <= 1
-    assert 0.01 < found.offered < 0.05
