@@ -150,8 +150,8 @@ class PairingPlan:
     def offer_bytes(self) -> int:
         """2 · 32,768 · 12 · 3·k: of a block of queries, by list and by query.
 
-        Three times as many lists as before are asked at once, whose keys beat the k-th neighbour of those before
-        3·k times at most, on average, as they are further away.
+        Three times as many lists are asked as before: of their keys, which are further away, 3·k at most beat
+        the k-th neighbour so far, on average.
         """
         return 2 * QUERIES_AT_ONCE * (PACKED + OFFERED_TO) * (MORE_LISTS - 1) * self.work.k
 
