@@ -168,6 +168,29 @@ def test_inverted_file_probes_more_until_its_audit_passes(monkeypatch):
     assert report.recall >= 0.95
 
 
+def test_lists_offer_a_few_k_at_a_time_where_none_is_near(monkeypatch):
+    """Noise: most lists are asked, and a good part of their keys beat the k-th neighbour at home."""
+    vectors, most, offers = random_vectors(3000, 48), [], inverted._offers
+
+    def noted(lists, askers, *arguments):
+        found = offers(lists, askers, *arguments)
+        most.append((len(askers), len(found[0])))
+        return found
+
+    monkeypatch.setattr(inverted, "_offers", noted)
+    whole, report = find_neighbours(vectors, 5, "inverted", min_recall=0.95)
+    assert report.effort > 50
+    assert max(offered / asking for asking, offered in most) < 6 * 5
+    assert max(asking for asking, _ in most) == 3000
+    most.clear()
+    monkeypatch.setattr(inverted, "FEWEST_AT_ONCE", 700)
+    monkeypatch.setattr(inverted, "OFFERS_AT_ONCE", 1)
+    parts, _ = find_neighbours(vectors, 5, "inverted", min_recall=0.95)
+    assert max(asking for asking, _ in most) == 700
+    for first, second in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_probes_needed_is_what_a_search_needs():
     unit = index.unit_rows(clustered_vectors(2000, 16, 40))
     codes = quantise(unit)
