@@ -25,7 +25,7 @@ QUERIES, KEYS = 128, 128
 """Queries of a block in training, and most keys of a sum in sampling: kernels take so few in one piece."""
 
 KEPT_LENGTH = 512
-"""Longest rows whose attention weights are kept: they add a fifth to what the `laptop` preset keeps."""
+"""Longest rows whose attention weights are kept: they add a third to what the `laptop` preset keeps."""
 
 
 def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
@@ -36,7 +36,7 @@ def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "Cau
 def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CachedMask") -> Tensor:
     """Return softmax(q kᵀ / √E + mask) v (B, H, 1, E), of one query a row.
 
-    A sum over keys is taken `KEYS` at a time, and S a multiple of 64: more keys that a row doesn't read then
+    A sum over keys is taken `KEYS` at a time: where S is a multiple of 64, more keys that a row doesn't read
     change no bit of its result. That is not so of sums over all of a long cache, which are cut by its length.
     """
     groups, width = k_BGSE.shape[:2], q_BH1E.shape[-1]

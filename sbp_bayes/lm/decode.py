@@ -182,14 +182,16 @@ def _prefilled(
     samples: dict[bytes, list[int]] = {}
     for index, prompt in enumerate(prompts):
         samples.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), []).append(index)
-    groups = sorted(
-        samples.values(), key=lambda indices: (-_round_up(len(prompts[indices[0]]), PROMPT_STEP), indices[0])
-    )
+
+    def padded_length(indices: list[int]) -> int:
+        return _round_up(len(prompts[indices[0]]), PROMPT_STEP)
+
+    groups = sorted(samples.values(), key=lambda indices: (-padded_length(indices), indices[0]))
     reading: deque[tuple[list[list[int]], Future[list[_Start]]]] = deque()
     while groups or reading:
         while groups and len(reading) < READ_AHEAD:
-            padded = _round_up(len(prompts[groups[0][0]]), PROMPT_STEP)
-            same = [g for g in groups[:PREFILL_ROWS] if _round_up(len(prompts[g[0]]), PROMPT_STEP) == padded]
+            padded = padded_length(groups[0])
+            same = [group for group in groups[:PREFILL_ROWS] if padded_length(group) == padded]
             groups = groups[len(same) :]
             firsts = [prompts[indices[0]] for indices in same]
             reading.append((same, pool.submit(_prefill, model, firsts, padded)))
@@ -211,7 +213,8 @@ def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> 
         tokens_PT[row, : len(prompt)] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
         last_P[row] = len(prompt) - 1
     turns = model.turns(torch.arange(padded).clamp(max=model.config.context_length - 1))
-    mask, everyone = CausalMask(num_rows, padded), torch.arange(num_rows)
+    mask: CausalMask | CachedMask = CausalMask(num_rows, padded)
+    everyone = torch.arange(num_rows)
     x_PTD = model.embedding(tokens_PT)
     keys, values = [], []
     for block in model.layers:
@@ -220,9 +223,8 @@ def _prefill(model: Transformer, prompts: Sequence[np.ndarray], padded: int) -> 
         values.append(v_PGTE)
         if block is model.layers[-1]:  # of which the last position alone is read
             q_PHTE, x_PTD = q_PHTE[everyone, :, last_P][:, :, None], x_PTD[everyone, last_P][:, None]
-            mixed = attention(q_PHTE, k_PGTE, v_PGTE, CachedMask(last_P, padded), model.attention_backend)
-        else:
-            mixed = attention(q_PHTE, k_PGTE, v_PGTE, mask, model.attention_backend)
+            mask = CachedMask(last_P, padded)
+        mixed = attention(q_PHTE, k_PGTE, v_PGTE, mask, model.attention_backend)
         x_PTD = block.combine(x_PTD, mixed.transpose(1, 2))
     logits_PV = _logits(model, x_PTD[:, 0])
     return [

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from sbp_bayes.base.errors import PairingError
-from sbp_bayes.pairing.exact import exact_neighbours
-from sbp_bayes.pairing.quantise import Codes
+from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.scan import NOTHING, unpack
 
 AUDITED_ROWS = 500
@@ -49,10 +48,10 @@ class Audit:
     similarities: np.ndarray
 
     @classmethod
-    def of(cls, unit: np.ndarray, k: int, quantised: Codes | None = None) -> "Audit":
-        """Search `unit` (N, D) exactly for the audited rows."""
-        rows = audited_rows(len(unit))
-        ids, similarities = exact_neighbours(unit, k, rows, quantised)
+    def of(cls, keys: ExactKeys, k: int) -> "Audit":
+        """Search the keys exactly for the audited ones among them."""
+        rows = audited_rows(len(keys))
+        ids, similarities = unpack(keys.search(keys.unit[rows], rows, k))
         return cls(rows=rows, ids=ids, similarities=similarities)
 
     def recall(self, similarities: np.ndarray) -> float:

@@ -9,10 +9,10 @@ import torch
 
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.workers import one_thread
-from sbp_bayes.pairing.audit import audited_rows
-from sbp_bayes.pairing.exact import exact_neighbours, num_candidates
+from sbp_bayes.pairing.audit import Audit
+from sbp_bayes.pairing.exact import ExactKeys, num_candidates
 from sbp_bayes.pairing.index import unit_rows
-from sbp_bayes.pairing.lists import make_lists, number_of_lists
+from sbp_bayes.pairing.lists import make_lists, number_of_lists, probes_needed
 from sbp_bayes.pairing.plan import Constants
 from sbp_bayes.pairing.quantise import quantise
 from sbp_bayes.pairing.salted import Edges, most_similar
@@ -70,16 +70,9 @@ def measure_lists(unit: np.ndarray, k: int, base: Constants = MEASURED) -> Const
         k: below N.
         base: has the seconds.
     """
-    lists = make_lists(unit, quantise(unit), number_of_lists(len(unit)))
-    rows = audited_rows(len(unit))
-    ids, _ = exact_neighbours(unit, k, rows)
-    list_of = np.empty(len(unit), np.int64)
-    list_of[lists.order] = np.repeat(np.arange(len(lists)), np.diff(lists.starts))
-    nearest = np.argsort(-(unit[rows] @ lists.centres.decode().T), axis=1, kind="stable")
-    rank = np.argsort(nearest, axis=1)
-    needed = np.sort(np.take_along_axis(rank, list_of[ids], axis=1).reshape(-1))
-    probes = int(needed[int(np.ceil(RECALL * len(needed))) - 1]) + 1
-    return dataclasses.replace(base, probes=probes)
+    codes = quantise(unit)
+    lists, audit = make_lists(unit, codes, number_of_lists(len(unit))), Audit.of(ExactKeys(unit, codes), k)
+    return dataclasses.replace(base, probes=probes_needed(lists, codes, audit, RECALL))
 
 
 def _selecting(k: int, keys: int) -> float:

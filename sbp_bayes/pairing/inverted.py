@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, filled, search_with_audit
+from sbp_bayes.pairing.audit import Audit, Found, SearchReport, filled, search_with_audit
 from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.lists import Lists, make_lists, nearest_centres, number_of_lists, probes_needed
 from sbp_bayes.pairing.quantise import Codes, quantise
@@ -151,9 +151,7 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
         codes=lists.codes,
         own=np.arange(len(unit)),
     )
-    sampled = audited_rows(len(unit))
-    ids, similarities = unpack(keys.search(unit[sampled], sampled, k))
-    audit = Audit(rows=sampled, ids=ids, similarities=similarities)
+    audit = Audit.of(keys, k)
     first = probes_needed(lists, codes, audit, min(1.0, min_recall + MARGIN))
 
     def search_exactly(rows: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing.embed import content_fingerprint, embedder_fingerprint, unit_or_zero, windows
 
 FITTED_DOCUMENTS = 50_000
-"""Most documents that are fitted on: memory and time grow with them, the directions hardly change."""
+"""Most documents that are fitted on: memory and time grow with them."""
 
 
 class LsaEmbedder:

@@ -194,7 +194,7 @@ def test_lists_offer_a_few_k_at_a_time_where_none_is_near(monkeypatch):
 def test_probes_needed_is_what_a_search_needs():
     unit = index.unit_rows(clustered_vectors(2000, 16, 40))
     codes = quantise(unit)
-    lists, audit = make_lists(unit, codes, 64), Audit.of(unit, 10)
+    lists, audit = make_lists(unit, codes, 64), Audit.of(exact.ExactKeys(unit), 10)
     probes = probes_needed(lists, codes, audit, 0.9)
     nearest = nearest_centres(codes.codes, lists.centres, len(lists))
     list_of = np.empty(2000, np.int64)
