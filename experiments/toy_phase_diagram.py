@@ -18,12 +18,13 @@ import numpy as np  # noqa: E402
 from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.data import repetitions  # noqa: E402
-from experiments.toy_validation.run import ArmResult, mean_and_half_width, run  # noqa: E402
+from experiments.toy_validation.run import ArmResult, run  # noqa: E402
 from experiments.toy_validation.table import excess  # noqa: E402
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
 from sbp_bayes.base.config import decode, encode, fingerprint  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
+from sbp_bayes.evaluation import mean_over_seeds  # noqa: E402
 
 SCHEMA_VERSION = 1
 
@@ -61,7 +62,7 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
     """Return what was known before training, and what the training gave, over seeds.
 
     `information` is I(d1; d2) in nats a token by Monte Carlo over held-out pairs. Losses are those of best
-    checkpoints on validation; gains are baseline − arm, nats a token, with 95% Student intervals over seeds.
+    checkpoints on validation; gains are baseline − arm, nats a token, with 95% intervals over seeds.
     `learned` is each seed's share of I(d1; d2) by which the synthesizer is better than P(d2).
     """
     by_arm = {
@@ -70,7 +71,8 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
     }
     losses = {arm: excess(own, "best_validation") for arm, own in by_arm.items()}
     measures = [r.synthesizer for r in by_arm["sbp"] if r.synthesizer is not None]
-    gain, half_width = mean_and_half_width(losses["baseline"] - losses["sbp"])
+    gains = losses["baseline"] - losses["sbp"]
+    interval = mean_over_seeds(gains).interval() if len(gains) > 1 else None
     return {
         "world": toy.world,
         "num_concepts": toy.parameters["num_concepts"],
@@ -79,8 +81,8 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
         "repetitions": repetitions(toy),
         "information": float(np.mean([m["marginal"] - m["floor"] for m in measures])),
         "baseline": float(losses["baseline"].mean()),
-        "gain": gain,
-        "gain_half_width": half_width if np.isfinite(half_width) else None,
+        "gain": float(gains.mean()),
+        "gain_half_width": None if interval is None else interval.high - interval.estimate,
         "oracle_gain": float((losses["baseline"] - losses["oracle"]).mean()),
         "synthesizer_kl": float(np.mean([m["kl"] for m in measures])),
         "learned": [(m["marginal"] - m["loss"]) / (m["marginal"] - m["floor"]) for m in measures],

@@ -94,8 +94,8 @@ def _share(comparison: Comparison) -> str:
 
 def _subtitle(results: TextResults) -> str:
     best, last = (results.comparison(against).baseline for against in ("best", "last"))
-    resampled = "documents" if len(results.seeds) == 1 else "documents and seeds"
+    over = "documents alone (one seed)" if len(results.seeds) == 1 else "documents and seeds"
     return (
         f"baseline: {plain(best.value)} nats per token at its best on validation, {plain(last.value)} at its "
-        f"last; 95% bootstrap over {resampled}"
+        f"last; 95% intervals over {over}"
     )

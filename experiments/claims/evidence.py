@@ -107,6 +107,31 @@ def collect(runs: Path) -> Evidence:
     )
 
 
+def read_kept(directory: Path) -> Evidence:
+    """Read what `keep` wrote, so that claims can be judged anew without the runs.
+
+    Raises:
+        StoreError: the folder holds no numbers of `toy_validation`, or a file is damaged.
+    """
+    start, end = NUMBERS["toy_validation"].split(".")
+    records = {
+        path.stem.removeprefix(f"{start}_"): read_json(path)
+        for path in sorted(directory.glob(f"{start}_*.{end}"))
+    }
+    if not records:
+        raise StoreError(f"{directory}: no numbers of toy_validation are kept here")
+    others = {name: directory / NUMBERS[name] for name in ("toy_phase_diagram", "toy_rounds")}
+    found = {name: read_json(path) if path.exists() else None for name, path in others.items()}
+    sources = read_json(directory / "manifest.json")["sources"]
+    ran = [source["world"] for source in sources if source["experiment"] == "toy_validation"]
+    return Evidence(
+        validations={world: records[world] for world in sorted(records, key=ran.index)},
+        phase_diagram=found["toy_phase_diagram"],
+        rounds=found["toy_rounds"],
+        sources=sources,
+    )
+
+
 def _finished(runs: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
     for run in list_runs(runs):
         if run.experiment in NUMBERS and run.status == "completed":

@@ -1,23 +1,15 @@
-"""The claims: statistic, interval and verdict.
-
-Intervals are Student's at 95% over seeds; where several worlds bear on a claim, a seed's value is its mean
-over them. A claim that some x is above 0 is supported if its interval is above 0, refuted if below, else
-undecided; a claim that x is nothing is supported if the interval lies within a stated margin.
-"""
+"""The claims: what each one's statistic is, and the test that judges it."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import scipy.stats
 
 from experiments.claims.evidence import Evidence
-from experiments.claims.predictor import explained, predict_settings, predict_worlds
-from experiments.toy_validation.run import mean_and_half_width
-
-Verdict = Literal["supported", "refuted", "undecided"]
+from experiments.claims.predictor import Prediction, chance_of, explained, predict_settings, predict_worlds
+from experiments.claims.verdict import ALPHA, Claim, above_zero, correct, holm, within_margin
 
 INFORMATIVE = 0.05
 """I(d1; d2) in nats a token from which on a world counts as one with much to learn from pairs."""
@@ -26,81 +18,10 @@ NOTHING = 0.005
 """Nats a token within which a gain counts as none."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One claim and what the runs say of it.
-
-    Attributes:
-        name: letter, and number where a letter has several.
-        claim: what is claimed.
-        statistic: what `value` is.
-        value, low, high: the estimate and its interval; low and high are None without one.
-        verdict: what the interval decides.
-        evidence: the worlds, and the number of seeds.
-    """
-
-    name: str
-    claim: str
-    statistic: str
-    value: float
-    low: float | None
-    high: float | None
-    verdict: Verdict
-    evidence: str
-
-
 def judge(evidence: Evidence) -> list[Claim]:
-    """Return every claim that the runs bear on."""
+    """Return every claim that the runs bear on, with p-values corrected for judging them together."""
     made = [question(evidence) for question in QUESTIONS]
-    return [claim for claims in made for claim in claims]
-
-
-def _above(name: str, claim: str, statistic: str, values: np.ndarray, source: str) -> Claim:
-    """Judge the claim that the mean of `values` is above 0."""
-    mean, low, high = _interval(values)
-    verdict: Verdict = "undecided"
-    if low is not None and low > 0:
-        verdict = "supported"
-    if high is not None and high < 0:
-        verdict = "refuted"
-    return Claim(
-        name=name,
-        claim=claim,
-        statistic=statistic,
-        value=mean,
-        low=low,
-        high=high,
-        verdict=verdict,
-        evidence=f"{source}; {len(values)} seeds",
-    )
-
-
-def _within(  # noqa: PLR0917 - a row of the table
-    name: str, claim: str, statistic: str, values: np.ndarray, margin: float, source: str
-) -> Claim:
-    """Judge the claim that the mean of `values` is 0, but for `margin`."""
-    mean, low, high = _interval(values)
-    verdict: Verdict = "undecided"
-    if low is not None and high is not None:
-        if -margin < low and high < margin:
-            verdict = "supported"
-        elif low > margin or high < -margin:
-            verdict = "refuted"
-    return Claim(
-        name=name,
-        claim=claim,
-        statistic=f"{statistic}, margin {margin}",
-        value=mean,
-        low=low,
-        high=high,
-        verdict=verdict,
-        evidence=f"{source}; {len(values)} seeds",
-    )
-
-
-def _interval(values: np.ndarray) -> tuple[float, float | None, float | None]:
-    mean, half = mean_and_half_width(values)
-    return (mean, mean - half, mean + half) if np.isfinite(half) else (mean, None, None)
+    return correct([claim for claims in made for claim in claims])
 
 
 def _uniform(evidence: Evidence) -> list[Claim]:
@@ -108,26 +29,42 @@ def _uniform(evidence: Evidence) -> list[Claim]:
         return []
     arms = [arm for arm in evidence.validations["uniform"]["config"]["arms"] if arm != "baseline"]
     baseline = evidence.excess("uniform", "baseline")
-    gains = np.array([baseline - evidence.excess("uniform", arm) for arm in arms])
-    largest = int(np.abs(gains.mean(axis=1)).argmax())
+    gains = {arm: baseline - evidence.excess("uniform", arm) for arm in arms}
     return [
-        _within(
+        within_margin(
             "a1",
             "Where tokens are uniform no arm learns: the loss is log 5",
             "baseline's loss − log 5, nats a token",
             baseline,
-            NOTHING,
-            "uniform",
+            margin=NOTHING,
+            evidence="uniform",
         ),
-        _within(
+        _no_gain(gains),
+    ]
+
+
+def _no_gain(gains: Mapping[str, np.ndarray]) -> Claim:
+    """Judge the claim that no arm gains, by the arm that speaks most against it.
+
+    That all arms lie within the margin is shown by the one of the largest p-value; that any lies outside, by
+    the smallest, times the number of arms.
+    """
+    tested = [
+        within_margin(
             "a2",
             "Where tokens are uniform no arm gains on the baseline",
-            f"largest gain of any arm ({arms[largest]}), nats a token",
-            gains[largest],
-            NOTHING,
-            "uniform",
-        ),
+            f"gain of the arm that speaks most against it ({arm}), nats a token",
+            gain,
+            margin=NOTHING,
+            evidence="uniform",
+        )
+        for arm, gain in gains.items()
     ]
+    outside = [claim for claim in tested if claim.tends == "refuted"]
+    if not outside:
+        return max(tested, key=lambda claim: claim.p_value)
+    worst = min(outside, key=lambda claim: claim.p_value)
+    return dataclasses.replace(worst, p_value=min(1.0, worst.p_value * len(tested)))
 
 
 def _synthesizer(evidence: Evidence) -> list[Claim]:
@@ -140,23 +77,22 @@ def _synthesizer(evidence: Evidence) -> list[Claim]:
     errors = np.concatenate(
         [evidence.measure(w, "kl") / np.maximum(evidence.measure(w, "kl_error"), 1e-12) for w in everywhere]
     )
-    bound = -float(np.sqrt(2 * np.log(2 * max(len(errors), 1) / 0.05)))
     return [
-        _above(
+        above_zero(
             "b1",
             "The synthesizer's loss comes nearer to H(d2|d1) than to H(d2)",
             "share of I(d1;d2) that it learns, less one half",
             recovered / known - 0.5,
-            _listed(worlds),
+            evidence=_listed(worlds),
         ),
         Claim(
             name="b2",
             claim="The synthesizer never beats H(d2|d1) beyond noise",
-            statistic=f"lowest (loss − H(d2|d1)) in standard errors; chance ends at {bound:.1f}",
+            statistic="lowest (loss − H(d2|d1)) in standard errors; p of a violation, times their number",
             value=float(errors.min()),
-            low=None,
-            high=None,
-            verdict="supported" if errors.min() > bound else "refuted",
+            p_value=float(min(1.0, len(errors) * scipy.stats.norm.cdf(errors.min()))),
+            tends="refuted",
+            otherwise="not refuted",
             evidence=f"{len(errors)} synthesizers in {len(everywhere)} worlds",
         ),
     ]
@@ -173,13 +109,13 @@ def _approach(evidence: Evidence) -> list[Claim]:
         return np.mean(own, axis=0)
 
     return [
-        _above(
+        above_zero(
             "b3",
             "With more documents the synthesizer's loss approaches H(d2|d1)",
             f"share of I(d1;d2) that it learns with {documents[-1]} documents a concept, less that with "
             f"{documents[0]} ({learned(documents[-1]).mean():.2f} and {learned(documents[0]).mean():.2f})",
             learned(documents[-1]) - learned(documents[0]),
-            f"{len(cells)} settings of {cells[0]['world']}",
+            evidence=f"{len(cells)} settings of {cells[0]['world']}",
         )
     ]
 
@@ -193,15 +129,15 @@ def _carried(evidence: Evidence) -> list[Claim]:
     if not worlds:
         return []
     return [
-        _within(
+        within_margin(
             "c",
             "Sampled documents carry d1's concept at the exact posterior's rate",
             "share of samples that carry it, less the share of exact samples",
             _mean_over(
                 worlds, lambda w: evidence.measure(w, "carried") - evidence.measure(w, "exact_carried")
             ),
-            0.1,
-            _listed(worlds),
+            margin=0.1,
+            evidence=_listed(worlds),
         )
     ]
 
@@ -220,16 +156,18 @@ def _gains(evidence: Evidence) -> list[Claim]:
         if worlds:
             gains = _mean_over(worlds, functools.partial(evidence.gain, over=arm))
             claim = f"SBP beats {rival} where I(d1;d2) is large"
-            claims.append(_above(f"d{number}", claim, "gain, nats a token", gains, _listed(worlds)))
+            claims.append(
+                above_zero(f"d{number}", claim, "gain, nats a token", gains, evidence=_listed(worlds))
+            )
     if rich and poor:
         gain = {w: evidence.gain(w) for w in (*rich, *poor)}
         claims.append(
-            _above(
+            above_zero(
                 "d4",
                 "SBP gains more where I(d1;d2) is large than where it is small",
                 "gain there less gain elsewhere, nats a token",
                 _mean_over(rich, gain.__getitem__) - _mean_over(poor, gain.__getitem__),
-                f"{_listed(rich)} against {_listed(poor)}",
+                evidence=f"{_listed(rich)} against {_listed(poor)}",
             )
         )
     return claims
@@ -242,20 +180,20 @@ def _random_pairs(evidence: Evidence) -> list[Claim]:
     lost = _mean_over(worlds, functools.partial(evidence.gain, over="random_pairs"))
     left = _mean_over(worlds, evidence.gain) - lost
     return [
-        _above(
+        above_zero(
             "e1",
             "Random pairs gain less than pairs of one concept",
             "SBP's gain over SBP on random pairs, nats a token",
             lost,
-            _listed(worlds),
+            evidence=_listed(worlds),
         ),
-        _within(
+        within_margin(
             "e2",
             "Random pairs lose the whole gain",
             "their gain over repetition, nats a token",
             left,
-            NOTHING,
-            _listed(worlds),
+            margin=NOTHING,
+            evidence=_listed(worlds),
         ),
     ]
 
@@ -269,7 +207,7 @@ def _prediction(evidence: Evidence) -> list[Claim]:
                 "f1",
                 "The gain's size is predicted before training by what is known of the world",
                 "leave-one-out R² of a linear fit of I(d1;d2), log repetitions and their product",
-                explained(settings),
+                settings,
                 f"{len(settings)} settings of {settings[0].world}",
             )
         )
@@ -279,44 +217,56 @@ def _prediction(evidence: Evidence) -> list[Claim]:
                 "f2",
                 "The same formula predicts the gain in other worlds",
                 "R² there of the fit to the settings above",
-                explained(worlds),
+                worlds,
                 _listed([prediction.world for prediction in worlds]),
             )
         )
     return claims
 
 
-def _explained(name: str, claim: str, statistic: str, r2: float, source: str) -> Claim:
-    """Judge the claim that a prediction explains more than half of the variance."""
+def _explained(
+    name: str, claim: str, statistic: str, predictions: Sequence[Prediction], evidence: str
+) -> Claim:
+    """Judge the claim that a prediction explains more than half of the variance, and more than chance does.
+
+    The p-value is of gains that were dealt to the settings at random. The verdict is on these settings alone,
+    whose gains are means over seeds that they share; an R² of at most one half refutes the claim for them.
+    """
+    r2 = explained(predictions)
     return Claim(
         name=name,
         claim=claim,
         statistic=f"{statistic}; above 0.5",
         value=r2,
-        low=None,
-        high=None,
-        verdict="supported" if r2 > 0.5 else "refuted",
-        evidence=source,
+        p_value=chance_of(predictions),
+        tends="supported" if r2 > 0.5 else "refuted",
+        otherwise="undecided" if r2 > 0.5 else "refuted",
+        evidence=evidence,
     )
 
 
 def _phases(evidence: Evidence) -> list[Claim]:
+    """Judge whether SBP gains anywhere, by Holm's procedure over settings, which may share seeds."""
     if evidence.phase_diagram is None:
         return []
-    cells = evidence.phase_diagram["cells"]
-    seen = [cell for cell in cells if cell["gain_half_width"] is not None]
-    positive = sum(cell["gain"] - cell["gain_half_width"] > 0 for cell in seen)
-    negative = sum(cell["gain"] + cell["gain_half_width"] < 0 for cell in seen)
+    cells = [c for c in evidence.phase_diagram["cells"] if c["gain_half_width"] is not None]
+    if not cells:
+        return []
+    seeds = len(cells[0]["learned"])
+    reach = scipy.stats.t.ppf(0.975, seeds - 1)
+    errors = np.array([c["gain_half_width"] for c in cells]) / reach
+    p_above = scipy.stats.t.sf(np.array([c["gain"] for c in cells]) / errors, seeds - 1)
+    corrected = holm(p_above)
     return [
         Claim(
             name="h",
             claim="There is a region of concepts × documents a concept in which SBP gains",
-            statistic=f"share of settings whose interval is above 0, 0.025 by chance ({negative} are below)",
-            value=positive / max(len(seen), 1),
-            low=None,
-            high=None,
-            verdict="supported" if scipy.stats.binom.sf(positive - 1, len(seen), 0.025) < 0.05 else "refuted",
-            evidence=f"{len(cells)} settings of {cells[0]['world']}",
+            statistic="share of settings in which SBP gains by Holm's procedure over them; "
+            "p of the clearest, times their number",
+            value=float(np.mean(np.array(corrected) < ALPHA)),
+            p_value=min(corrected),
+            tends="supported",
+            evidence=f"{len(cells)} settings of {cells[0]['world']}; {seeds} seeds",
         )
     ]
 
@@ -333,26 +283,26 @@ def _drift(evidence: Evidence) -> list[Claim]:
         return np.array([r[key] for r in own])
 
     return [
-        _above(
+        above_zero(
             "g1",
             "The distribution of concepts drifts from round to round",
             "total variation to P(c), last round less first",
             by_seed(last, "total_variation") - by_seed(1, "total_variation"),
-            source,
+            evidence=source,
         ),
-        _above(
+        above_zero(
             "g2",
             "Chains forget the concept of the document they began with",
             "P(c|d) at that concept, first round less last",
             by_seed(1, "lineage") - by_seed(last, "lineage"),
-            source,
+            evidence=source,
         ),
-        _above(
+        above_zero(
             "g3",
             "Further rounds go on to lower the loss",
             "loss, first round less last, nats a token",
             by_seed(1, "excess") - by_seed(last, "excess"),
-            source,
+            evidence=source,
         ),
     ]
 

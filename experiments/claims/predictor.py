@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.claims.evidence import Evidence
+from sbp_bayes.base.seeds import numpy_generator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,21 @@ def explained(predictions: Sequence[Prediction]) -> float:
     gains = np.array([p.gain for p in predictions])
     errors = gains - np.array([p.predicted for p in predictions])
     return float(1.0 - (errors**2).sum() / ((gains - gains.mean()) ** 2).sum())
+
+
+def chance_of(predictions: Sequence[Prediction], num_deals: int = 9999) -> float:
+    """Return the share of random deals of the gains to the settings that the predictions explain as well.
+
+    The predictions stay those of the true gains. Where nothing is to be predicted, leave-one-out predictions
+    tend away from the gain left out, so that the share errs on the side of chance.
+    """
+    gains = np.array([p.gain for p in predictions])
+    predicted = np.array([p.predicted for p in predictions])
+    generator = numpy_generator(0, "chance of a prediction")
+    dealt_RN = generator.permuted(np.tile(gains, (num_deals, 1)), axis=1)
+    errors_R = ((dealt_RN - predicted) ** 2).sum(axis=1)
+    as_good = int((errors_R <= ((gains - predicted) ** 2).sum() * (1 + 1e-12)).sum())
+    return (1 + as_good) / (1 + num_deals)
 
 
 def _fitted(cells: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:

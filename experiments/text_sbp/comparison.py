@@ -7,7 +7,14 @@ import numpy as np
 
 from experiments.text_sbp.run import ARMS, CHECKPOINTS, RunOutput
 from sbp_bayes.base.log_space import perplexity
-from sbp_bayes.evaluation import Arm, Bootstrap, Interval
+from sbp_bayes.evaluation import (
+    Arm,
+    Interval,
+    difference_interval,
+    loss_interval,
+    pair_arms,
+    share_interval,
+)
 
 
 def compare(output: RunOutput) -> dict[str, Any]:
@@ -17,7 +24,6 @@ def compare(output: RunOutput) -> dict[str, Any]:
     Headline ("best"): every arm at its best checkpoint on validation, the baseline also at its best weight
     decay; as in the paper ("last"): every arm at its last, all with one weight decay.
     """
-    bootstrap = Bootstrap(num_resamples=output.config.num_resamples)
     scores = {
         checkpoint: {arm: {run.seed: run.scores(arm, checkpoint) for run in output.seeds} for arm in ARMS}
         for checkpoint in CHECKPOINTS
@@ -27,23 +33,21 @@ def compare(output: RunOutput) -> dict[str, Any]:
         "delta_vs_baseline_best": scores["best_validation"]["baseline"],
     }
     arms = [
-        _arm(output, arm, checkpoint, scores[checkpoint][arm], bootstrap)
-        | {
-            name: _interval(bootstrap.difference(scores[checkpoint][arm], reference))
-            for name, reference in references.items()
-        }
+        _arm(output, arm, checkpoint, scores[checkpoint][arm])
+        | {name: _difference(scores[checkpoint][arm], reference) for name, reference in references.items()}
         for checkpoint in CHECKPOINTS
         for arm in ARMS
     ]
     shares = {
-        name: _share(bootstrap, scores[checkpoint])
+        name: _share(scores[checkpoint])
         for name, checkpoint in (("best", "best_validation"), ("last", "last"))
     }
     return {"arms": arms, "share_of_oracle_gain": shares}
 
 
-def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: Bootstrap) -> dict[str, Any]:
-    loss = bootstrap.loss(scores)
+def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm) -> dict[str, Any]:
+    (loss_SD,), tokens_D = pair_arms(scores)
+    loss = loss_interval(loss_SD, tokens_D)
     stages = [run.pretraining(arm, checkpoint) for run in output.seeds]
     rows = [row for row in output.rows("") if (row.arm, row.checkpoint) == (arm, checkpoint)]
     return {
@@ -63,15 +67,20 @@ def _arm(output: RunOutput, arm: str, checkpoint: str, scores: Arm, bootstrap: B
     }
 
 
-def _share(bootstrap: Bootstrap, scores: Mapping[str, Arm]) -> dict[str, Any]:
-    found = bootstrap.share_of_gain(baseline=scores["baseline"], arm=scores["sbp"], oracle=scores["oracle"])
-    share = {"value": None, "low": None, "high": None} if found.share is None else _interval(found.share)
+def _share(scores: Mapping[str, Arm]) -> dict[str, Any]:
+    (baseline_SD, sbp_SD, oracle_SD), tokens_D = pair_arms(*(scores[arm] for arm in ARMS))
+    share = share_interval(baseline_SD, sbp_SD, oracle_SD, tokens_D)
     return {
-        **share,
-        "defined": found.share is not None,
-        "gain": _interval(found.gain),
-        "oracle_gain": _interval(found.oracle_gain),
+        **({"value": None, "low": None, "high": None} if share is None else _interval(share)),
+        "defined": share is not None,
+        "gain": _difference(scores["baseline"], scores["sbp"]),
+        "oracle_gain": _difference(scores["baseline"], scores["oracle"]),
     }
+
+
+def _difference(first: Arm, second: Arm) -> dict[str, Any]:
+    (first_SD, second_SD), tokens_D = pair_arms(first, second)
+    return _interval(difference_interval(first_SD, second_SD, tokens_D))
 
 
 def _interval(interval: Interval) -> dict[str, Any]:

@@ -35,7 +35,6 @@ class TextSbpConfig:
         tune: how the synthesizer is tuned; its `max_document_tokens` holds for synthesis too.
         slots, shard_size: of synthesis; they change its speed alone.
         screen: which samples are kept.
-        num_resamples: of the bootstrap over test documents.
         seeds: each draws D_unique, the weights, the order of the data and the samples anew.
     """
 
@@ -54,7 +53,6 @@ class TextSbpConfig:
     slots: int = 128
     shard_size: int = 1024
     screen: ScreenConfig
-    num_resamples: int = 2000
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -123,7 +121,6 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         tune=TuneConfig(max_document_tokens=64, num_epochs=1.0, num_validations=2),
         screen=ScreenConfig(),
         shard_size=128,
-        num_resamples=200,
     ),
     "demo": TextSbpConfig(
         corpus=CorpusConfig(paths=PACKAGED, vocab_size=PRESETS["demo"].vocab_size, validation_share=0.02),

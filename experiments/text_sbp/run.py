@@ -12,7 +12,7 @@ from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.base.workers import side_by_side, usable_cores
 from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, prepare_corpus
-from sbp_bayes.evaluation import Bootstrap, DocumentScores, evaluate
+from sbp_bayes.evaluation import DocumentScores, evaluate, loss_interval, pair_arms
 from sbp_bayes.pipeline import SbpStages, bootstrap
 from sbp_bayes.pretraining import best_on_validation, pretrain
 from sbp_bayes.results import ResultRow
@@ -223,7 +223,8 @@ def _row(config: TextSbpConfig, run: SeedRun, arm: str, checkpoint: str, run_id:
     stage, scores = run.pretraining(arm, checkpoint), run.scores(arm, checkpoint)
     steps = stage.counts["best_step" if checkpoint == "best_validation" else "num_steps"]
     part = steps / stage.counts["num_steps"]
-    interval = Bootstrap(num_resamples=config.num_resamples).loss({run.seed: scores})
+    (loss_SD,), tokens_D = pair_arms({run.seed: scores})
+    interval = loss_interval(loss_SD, tokens_D)
     return ResultRow(
         experiment="text_sbp",
         run=run_id,

@@ -69,14 +69,15 @@ def headline(report: Mapping[str, Any]) -> str:
 
 
 def what_intervals_hold(report: Mapping[str, Any]) -> str:
-    """Say what was resampled for the intervals, and what they therefore leave out."""
+    """Say what the intervals generalise over, and what they therefore leave out."""
     seeds = len(report["seeds"])
     if seeds == 1:
         return (
-            "Intervals: 95%, bootstrap over test documents. One seed was trained, so the spread between "
+            "Intervals: 95%, over test documents alone. One seed was trained, so the spread between "
             "training runs is not in them."
         )
-    return f"Intervals: 95%, bootstrap over test documents and over the {seeds} seeds."
+    few = ": few, so the intervals are wide" if seeds < 5 else ""
+    return f"Intervals: 95%, over test documents and over the {seeds} seeds{few}."
 
 
 def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> None:

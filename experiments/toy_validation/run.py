@@ -15,8 +15,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from experiments.toy_validation.config import Arm, ToyConfig
 from experiments.toy_validation.data import (
     ToyData,
@@ -255,13 +253,3 @@ ARMS: dict[Arm, Callable[[SeedRun], ArmResult]] = {
 }
 
 _ALONE: tuple[Arm, ...] = ("baseline", "oracle")
-
-
-def mean_and_half_width(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the mean over seeds and half the width of Student's interval; NaN for a single seed."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return float(values.mean()), float("nan")
-    quantile = t.ppf((1 + level) / 2, len(values) - 1)
-    return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from experiments.toy_validation.config import ToyConfig
-from experiments.toy_validation.run import CHECKPOINTS, ArmResult, mean_and_half_width
+from experiments.toy_validation.run import CHECKPOINTS, ArmResult
 from sbp_bayes.base.config import encode, fingerprint
+from sbp_bayes.evaluation import mean_over_seeds, share_interval
 
 SCHEMA_VERSION = 1
 
@@ -16,7 +17,8 @@ def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
     """Return everything that tables, claims and figures need of a run, as JSON types.
 
     For every arm and checkpoint: `mean` above Bayes in nats a token (above 0 where Bayes isn't known), its
-    95% Student interval over seeds, and `gain`, the same of the paired difference to the baseline.
+    95% interval over seeds, `gain`, the same of the paired difference to the baseline, and `share`, the same
+    of the gain over the oracle's, None where the oracle's gain cannot be told from 0.
     """
     trained = {result.arm for result in results}
     by_arm: dict[str, list[ArmResult]] = {
@@ -46,9 +48,7 @@ def _arm(by_arm: Mapping[str, list[ArmResult]], arm: str) -> dict[str, Any]:
             gain = excess(baseline, checkpoint) - excess(own, checkpoint)
             record[checkpoint]["gain"] = _interval(gain)
         if baseline and by_arm.get("oracle"):
-            oracle = excess(baseline, checkpoint) - excess(by_arm["oracle"], checkpoint)
-            possible = oracle.mean() > 0
-            record[checkpoint]["share"] = float(gain.mean() / oracle.mean()) if possible else None
+            record[checkpoint]["share"] = _share(baseline, own, by_arm["oracle"], checkpoint)
     return record
 
 
@@ -58,9 +58,20 @@ def excess(results: Sequence[ArmResult], checkpoint: str) -> np.ndarray:
 
 
 def _interval(values: np.ndarray) -> dict[str, Any]:
-    mean, half = mean_and_half_width(values)
-    known = np.isfinite(half)
-    return {"mean": mean, "low": mean - half if known else None, "high": mean + half if known else None}
+    if len(values) < 2:
+        return {"mean": float(values.mean()), "low": None, "high": None}
+    interval = mean_over_seeds(values).interval()
+    return {"mean": interval.estimate, "low": interval.low, "high": interval.high}
+
+
+def _share(
+    baseline: Sequence[ArmResult], own: Sequence[ArmResult], oracle: Sequence[ArmResult], checkpoint: str
+) -> dict[str, Any] | None:
+    if len(own) < 2:
+        return None
+    base_S1, own_S1, oracle_S1 = (excess(results, checkpoint)[:, None] for results in (baseline, own, oracle))
+    share = share_interval(base_S1, own_S1, oracle_S1, np.ones(1))
+    return None if share is None else {"mean": share.estimate, "low": share.low, "high": share.high}
 
 
 def print_arms(record: Mapping[str, Any]) -> None:
@@ -71,14 +82,18 @@ def print_arms(record: Mapping[str, Any]) -> None:
     print(
         f"{config['world']}, {len(config['seeds'])} seeds: nats a token, {above}; 95% intervals over seeds\n"
     )
-    print(f"{'arm':<18}{'best on validation':>28}{'gain':>27}{'share':>8}{'last':>10}{'FLOPs':>11}")
+    print(f"{'arm':<18}{'best on validation':>28}{'gain':>27}{'share':>19}{'last':>10}{'FLOPs':>11}")
     for arm in record["arms"]:
         best = arm["best_validation"]
         share = best.get("share")
         print(
             f"{arm['arm']:<18}{_text(best):>28}{_text(best['gain']) if 'gain' in best else '':>27}"
-            f"{'' if share is None else f'{share:.0%}':>8}{arm['last']['mean']:>10.4f}{arm['flops']:>11.2e}"
+            f"{'' if share is None else _percent(share):>19}{arm['last']['mean']:>10.4f}{arm['flops']:>11.2e}"
         )
+
+
+def _percent(share: Mapping[str, Any]) -> str:
+    return f"{share['mean']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
 
 
 def _text(interval: Mapping[str, Any]) -> str:

@@ -10,6 +10,15 @@ from sbp_bayes.evaluation.fidelity import (
     measure_fidelity,
     score_pairs,
 )
+from sbp_bayes.evaluation.intervals import (
+    Estimate,
+    Interval,
+    difference_interval,
+    loss_interval,
+    mean_over_seeds,
+    mean_over_seeds_and_documents,
+    share_interval,
+)
 from sbp_bayes.evaluation.perplexity import SCORES, evaluate, score_corpus
 from sbp_bayes.evaluation.probe import BeliefProbe, belief_probe, hidden_states, linear_probe
 from sbp_bayes.evaluation.quality import (
@@ -20,17 +29,16 @@ from sbp_bayes.evaluation.quality import (
     pair_quality,
     pair_similarity,
 )
-from sbp_bayes.evaluation.scores import DocumentScores
-from sbp_bayes.evaluation.uncertainty import Arm, Bootstrap, Interval, ShareOfGain
+from sbp_bayes.evaluation.scores import Arm, DocumentScores, pair_arms
 
 __all__ = [
     "SCORES",
     "Arm",
     "BeliefProbe",
-    "Bootstrap",
     "ConceptCalibration",
     "DocumentQuality",
     "DocumentScores",
+    "Estimate",
     "ExactFidelity",
     "Fidelity",
     "Interval",
@@ -40,18 +48,23 @@ __all__ = [
     "QualityConfig",
     "QualityReport",
     "ReliabilityBin",
-    "ShareOfGain",
     "belief_probe",
     "concept_calibration",
+    "difference_interval",
     "document_quality",
     "evaluate",
     "exact_fidelity",
     "hidden_states",
     "linear_probe",
+    "loss_interval",
+    "mean_over_seeds",
+    "mean_over_seeds_and_documents",
     "measure_fidelity",
+    "pair_arms",
     "pair_quality",
     "pair_similarity",
     "quality_report",
     "score_corpus",
     "score_pairs",
+    "share_interval",
 ]

@@ -9,8 +9,6 @@ Shapes: N pairs, T time, D all documents.
 """
 
 import dataclasses
-import math
-import statistics
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from sbp_bayes.base.config import require
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.information import MAX_PAIRS, bayes_loss_curve, enumerate_documents
 from sbp_bayes.concept.protocol import ConceptModel
-from sbp_bayes.evaluation.uncertainty import Interval
+from sbp_bayes.evaluation.intervals import LEVEL, Interval, mean_over_seeds_and_documents
 from sbp_bayes.synthesizer import Synthesizer, TokenSynthesizer
 
 PAIRS_TOGETHER = 1 << 10
@@ -178,8 +176,8 @@ def exact_fidelity(world: ConceptModel, synthesizer: Synthesizer) -> ExactFideli
     return ExactFidelity(kl=kl, floor=floor)
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval:
-    """Return the mean of independent values, (N,), with its normal interval; infinite where a value is.
+def mean_interval(values: np.ndarray, level: float = LEVEL) -> Interval:
+    """Return the mean of independent values, (N,), with its interval; infinite where a value is.
 
     Raises:
         ConfigError: fewer than two values, or a level that is no share.
@@ -187,8 +185,8 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return ratio_interval(values, np.ones(len(values)), level)
 
 
-def ratio_interval(values: np.ndarray, weights: np.ndarray, level: float = 0.95) -> Interval:
-    """Return Σ values / Σ weights with its normal interval by the delta method; infinite where a value is.
+def ratio_interval(values: np.ndarray, weights: np.ndarray, level: float = LEVEL) -> Interval:
+    """Return Σ values / Σ weights with its interval by the delta method; infinite where a value is.
 
     Args:
         values: of independent items, (N,).
@@ -203,8 +201,4 @@ def ratio_interval(values: np.ndarray, weights: np.ndarray, level: float = 0.95)
     if not np.isfinite(values).all():
         total = float(values.sum())
         return Interval(estimate=total, low=total, high=total)
-    ratio = float(values.sum() / weights.sum())
-    residual = values - ratio * weights
-    standard_error = float(residual.std(ddof=1)) * math.sqrt(len(values)) / float(weights.sum())
-    reach = statistics.NormalDist().inv_cdf((1 + level) / 2) * standard_error
-    return Interval(estimate=ratio, low=ratio - reach, high=ratio + reach)
+    return mean_over_seeds_and_documents(values[None], weights).interval(level)

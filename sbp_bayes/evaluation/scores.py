@@ -2,11 +2,12 @@
 
 import dataclasses
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from sbp_bayes.base.errors import StoreError
+from sbp_bayes.base.errors import ConfigError, StoreError
 from sbp_bayes.base.log_space import bits_per_byte
 from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.store import atomic_path
@@ -63,3 +64,29 @@ class DocumentScores:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise StoreError(f"{path}: damaged, not document scores ({error})") from error
         return cls(**values | {"corpus_fingerprint": str(values["corpus_fingerprint"])})
+
+
+Arm = Mapping[int, DocumentScores]
+"""Scores of one arm on one split, by the seed of its run."""
+
+
+def pair_arms(*arms: Arm) -> tuple[np.ndarray, np.ndarray]:
+    """Lay the losses of arms side by side, as intervals take them.
+
+    Returns:
+        Nats by arm, seed and document, float64 (A, S, D), and each document's tokens, (D,).
+
+    Raises:
+        ConfigError: an arm has no scores, or the arms have other seeds or scored other documents.
+    """
+    seeds = sorted(arms[0])
+    if not seeds:
+        raise ConfigError("an arm has no scores")
+    documents = arms[0][seeds[0]].corpus_fingerprint
+    for arm in arms:
+        if sorted(arm) != seeds:
+            raise ConfigError(f"arms of seeds {seeds} and {sorted(arm)} cannot be paired")
+        if any(scores.corpus_fingerprint != documents for scores in arm.values()):
+            raise ConfigError("arms that scored different documents cannot be paired")
+    loss_ASD = np.array([[arm[seed].loss_nats for seed in seeds] for arm in arms])
+    return loss_ASD, arms[0][seeds[0]].num_tokens
