@@ -171,11 +171,9 @@ def _fieller_end(gains: "_Crossed", share: float, way: int, level: float) -> flo
         interval = rest.interval(level)
         return interval.high if way > 0 else -interval.low
 
-    if held(0.0) <= 0:
+    reach = gains.along(np.array([1.0, -share])).standard_error / float(gains.means_K[1])
+    if reach == 0 or held(0.0) <= 0:
         return share  # nothing varies
-    reach = 2.0 ** math.ceil(
-        math.log2(gains.along(np.array([1.0, -share])).standard_error / gains.means_K[1])
-    )
     while held(reach) > 0:  # ends, since the oracle's gain is told from 0
         reach *= 2
     return share + way * float(brentq(held, 0.0, reach, xtol=1e-12 * reach))
@@ -223,8 +221,8 @@ class _Crossed:
 
     def along(self, direction_K: np.ndarray) -> Estimate:
         """Estimate the combination of the K quantities with these weights."""
-        seeds, documents, rest = (
-            float(direction_K @ matrix @ direction_K)
+        seeds, documents, rest = (  # rounding may leave less than nothing
+            max(0.0, float(direction_K @ matrix @ direction_K))
             for matrix in (self.seeds_KK, self.documents_KK, self.rest_KK)
         )
         S, D = self.num_seeds, self.num_documents

@@ -169,7 +169,7 @@ def test_intervals_cover_as_often_as_they_say():
 
 def test_the_interval_of_a_mean_by_hand():
     interval = mean_interval(np.array([1.0, 2.0, 6.0]))
-    reach = 1.959963985 * np.sqrt(7.0 / 3)
+    reach = 4.302652730 * np.sqrt(7.0 / 3)  # Student's, 2 degrees of freedom
     assert [interval.estimate, interval.low, interval.high] == pytest.approx([3, 3 - reach, 3 + reach])
 
 

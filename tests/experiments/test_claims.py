@@ -8,16 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from experiments.claims.__main__ import main, markdown
 from experiments.claims.evidence import Evidence, collect
-from experiments.claims.judge import judge
-from experiments.claims.predictor import explained, features, predict_settings, predict_worlds
+from experiments.claims.judge import _phases, judge
+from experiments.claims.predictor import (
+    Prediction,
+    chance_of,
+    explained,
+    features,
+    predict_settings,
+    predict_worlds,
+)
+from experiments.claims.verdict import above_zero, correct, holm, within_margin
 from experiments.toy_validation.worlds import toy_config
 from sbp_bayes.base.config import encode
 
 SEEDS = (0, 1, 2, 3, 4)
-JITTER = np.array([-2, -1, 0, 1, 2]) * 1e-3
+JITTER = np.array([-2, -1, 0, 1, 2]) * 3e-4
 
 
 def results(arm: str, excess: float, synthesizer: dict[str, float] | None = None) -> list[dict[str, Any]]:
@@ -109,7 +118,8 @@ def test_planted_truths_are_supported() -> None:
         "a1", "a2", "b1", "b2", "b3", "c", "d1", "d2", "d3", "d4", "e1", "e2",
         "f1", "f2", "g1", "g2", "g3", "h",
     }  # fmt: skip
-    assert {name for name, verdict in found.items() if verdict != "supported"} == {"e2", "f2", "g3"}
+    assert {name for name, verdict in found.items() if verdict != "supported"} == {"b2", "e2", "f2", "g3"}
+    assert found["b2"] == "not refuted"
 
 
 def test_planted_falsehoods_are_refuted() -> None:
@@ -162,11 +172,12 @@ def test_a_formula_that_holds_is_found_here_and_elsewhere() -> None:
 
 
 def test_bars_in_a_claim_do_not_end_a_cell() -> None:
-    header, rule, *rows, _, note = markdown(judge(evidence()), ["fact_views"]).splitlines()
+    header, rule, *rows, _, scope, note = markdown(judge(evidence()), ["fact_views"]).splitlines()
     assert note.endswith(" in fact_views.")
+    assert "all 18 claims together" in scope
     assert any(r"H(d2\|d1)" in row for row in rows)
     for row in (header, rule, *rows):
-        assert len(re.findall(r"(?<!\\)\|", row)) == 7
+        assert len(re.findall(r"(?<!\\)\|", row)) == 9
 
 
 def write_run(runs: Path, run_id: str, status: str, excess: float) -> None:
@@ -215,3 +226,60 @@ def test_no_runs_is_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "runs").mkdir()
     assert main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 2
     assert "toy_validation" in capsys.readouterr().err
+
+
+def test_holm_by_hand() -> None:
+    """The smallest of four p-values times 4, the next times 3, never below one before it."""
+    assert holm([0.03, 0.01, 0.5, 0.015]) == pytest.approx([0.06, 0.04, 0.5, 0.045])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_a_verdict_that_stands_alone_can_fall_among_many() -> None:
+    values = np.array([0.9, 1.0, 1.1, 2.6, 3.0])
+    claim = above_zero("x", "", "", values, evidence="w")
+    assert claim.p_value == pytest.approx(scipy.stats.ttest_1samp(values, 0).pvalue)
+    assert correct([claim])[0].verdict == "supported"
+    assert correct([claim] * 10)[0].verdict == "undecided"
+    assert correct([above_zero("x", "", "", -values, evidence="w")])[0].verdict == "refuted"
+
+
+@pytest.mark.parametrize(("mean", "tends"), [(0.0, "supported"), (0.07, "supported"), (0.13, "refuted")])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_alone_a_margin_decides_as_the_interval_does(mean: float, tends: str, sign: int) -> None:
+    """p < 0.05 where the 95% interval lies inside the margin of 0.1, or outside, for any spread."""
+    decided = set()
+    for spread in np.linspace(0.001, 0.06, 40):
+        values = sign * mean + spread * np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+        claim = within_margin("x", "", "", values, margin=0.1, evidence="w")
+        inside = claim.low > -0.1 and claim.high < 0.1
+        outside = claim.low > 0.1 or claim.high < -0.1
+        assert (claim.p_value < 0.05) == (inside or outside)
+        decided.add(correct([claim])[0].verdict)
+    assert decided == ({tends} if mean == 0 else {tends, "undecided"})
+
+
+def test_settings_that_share_seeds_count_once() -> None:
+    """Twenty copies of one setting say no more than the correction for twenty lets one say."""
+    cell = evidence().phase_diagram["cells"][3]
+    alone = dataclasses.replace(evidence(), phase_diagram={"cells": [cell]})
+    copies = dataclasses.replace(evidence(), phase_diagram={"cells": [cell] * 20})
+    p_values = [_phases(given)[0].p_value for given in (alone, copies)]
+    assert p_values[1] == pytest.approx(20 * p_values[0])
+
+
+def test_chance_of_a_prediction() -> None:
+    gains = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    told = [Prediction(world="w", information=0, repetitions=1, gain=g, predicted=g) for g in gains]
+    assert chance_of(told) < 1e-3  # one deal of 8! is as good
+    flat = [dataclasses.replace(p, predicted=0.0) for p in told]
+    assert chance_of(flat) == 1.0
+
+
+def test_what_is_kept_is_judged_anew_to_the_same_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_run(tmp_path / "runs", "1", "COMPLETED", 0.0)
+    assert main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert main(["--kept", "--out", str(tmp_path / "out")]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
+    assert main(["--kept", "--out", str(tmp_path / "none")]) == 2
+    assert "no numbers of toy_validation" in capsys.readouterr().err
