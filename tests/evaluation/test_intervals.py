@@ -60,18 +60,28 @@ def test_the_variance_is_that_of_the_two_way_table() -> None:
     ms_documents = seeds * ((columns - mean) ** 2).sum() / (documents - 1)
     ms_rest = ((table - rows - columns + mean) ** 2).sum() / ((seeds - 1) * (documents - 1))
     variance = (ms_seeds + ms_documents - ms_rest) / (seeds * documents)
-    degrees = (ms_seeds + ms_documents) / (ms_seeds / (seeds - 1) + ms_documents / (documents - 1))
+    ms_main = ms_documents - ms_rest  # of documents, without the noise of single entries
+    parts = np.array([ms_seeds, ms_main]) / (ms_seeds + ms_main)
+    degrees = 1 / (parts[0] ** 1.1 / (seeds - 1) + parts[1] ** 1.1 / (documents - 1))
     estimate = mean_over_seeds_and_documents(table * 10, np.full(documents, 10))
     assert estimate.standard_error**2 == pytest.approx(variance, rel=1e-10)
     assert estimate.degrees_of_freedom == pytest.approx(degrees, rel=1e-10)
 
 
-def test_the_variance_is_no_smaller_than_either_part() -> None:
-    """Entries of opposite signs: nothing between rows, little between columns, all in the rest."""
+def test_noise_of_single_entries_leaves_the_seeds_their_whole_variance() -> None:
+    """Entries of opposite signs: columns have less than the rest, which is cut at 0."""
     table = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, -1.0]])
     estimate = mean_over_seeds_and_documents(table, np.ones(3))
     between_seeds = 2 * (1 / 3) ** 2 / (2 * 1)
     assert estimate.standard_error**2 == pytest.approx(between_seeds, rel=1e-12)
+    assert estimate.degrees_of_freedom == pytest.approx(1)
+
+
+def test_seeds_and_documents_play_the_same_part() -> None:
+    table = noise(2, 4, 1) + noise(3, 1, 9) + noise(4, 4, 9, spread=0.3)
+    one, other = (mean_over_seeds_and_documents(t, np.ones(t.shape[1])) for t in (table, table.T))
+    assert other.standard_error == pytest.approx(one.standard_error, rel=1e-12)
+    assert other.degrees_of_freedom == pytest.approx(one.degrees_of_freedom, rel=1e-12)
 
 
 def test_documents_of_other_lengths_are_a_ratio() -> None:
@@ -167,6 +177,35 @@ def test_too_little_and_other_shapes_are_refused(shape: tuple[int, ...], tokens:
     with pytest.raises(ConfigError) as raised:
         loss_interval(np.ones(shape), np.ones(tokens))
     assert named in str(raised.value)
+
+
+@pytest.mark.parametrize(("seeds", "documents"), [(1, 6), (3, 1), (2, 6)])
+def test_an_interval_says_what_it_is_over(seeds: int, documents: int) -> None:
+    base, tokens = 3 + noise(1, seeds, documents), np.ones(documents)
+    oracle = base - 1 + noise(2, seeds, documents, spread=0.01)
+    share = share_interval(base, base - 0.5, oracle, tokens)
+    expected = {1: "documents alone", 2: "seeds and documents", 3: "seeds alone"}[seeds]
+    assert share is not None
+    assert [
+        i.over for i in (loss_interval(base, tokens), difference_interval(base, oracle, tokens), share)
+    ] == [expected] * 3
+
+
+def test_arms_are_not_paired_by_repeating_a_seed_or_a_document() -> None:
+    base, tokens = np.ones((3, 4)), np.ones(4)
+    for other in (np.ones((1, 4)), np.ones((3, 1)), np.ones(4)):
+        with pytest.raises(ConfigError, match="cannot be paired"):
+            difference_interval(base, other, tokens)
+        with pytest.raises(ConfigError, match="cannot be paired"):
+            share_interval(base, base, other, tokens)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_is_refused(value: float) -> None:
+    losses = np.ones((2, 3))
+    losses[1, 2] = value
+    with pytest.raises(ConfigError, match="not numbers"):
+        difference_interval(losses, np.ones((2, 3)), np.ones(3))
 
 
 def test_a_level_is_a_share() -> None:
