@@ -94,8 +94,7 @@ def _share(comparison: Comparison) -> str:
 
 def _subtitle(results: TextResults) -> str:
     best, last = (results.comparison(against).baseline for against in ("best", "last"))
-    over = "documents alone (one seed)" if len(results.seeds) == 1 else "documents and seeds"
     return (
         f"baseline: {plain(best.value)} nats per token at its best on validation, {plain(last.value)} at its "
-        f"last; 95% intervals over {over}"
+        f"last; 95% intervals over {results.intervals_over}"
     )

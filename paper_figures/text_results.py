@@ -90,6 +90,12 @@ class TextResults:
     arms: tuple[Mapping[str, Any], ...]
     share_of_oracle_gain: Mapping[str, Mapping[str, Any]]
 
+    @property
+    def intervals_over(self) -> str:
+        """What the 95% intervals generalise over, in words."""
+        seeds = len(self.seeds)
+        return "documents alone (one seed)" if seeds == 1 else f"documents and {seeds} seeds"
+
     def seed_curves(self, arm: str) -> list[Curve]:
         """Return the validation curve of each seed of `arm`."""
         return [

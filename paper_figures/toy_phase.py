@@ -29,7 +29,7 @@ def draw(results: ToyResults) -> Figure:
     style.titles(
         figure,
         f"SBP's gain over repetition in {cells[0]['world'].replace('_', ' ')}",
-        "nats per token at best checkpoints on validation, mean over seeds; (…): the interval holds 0",
+        "nats per token at best checkpoints on validation, mean of seeds; (…): the 95% interval holds 0",
     )
     axes = figure.add_axes((0.1, 0.13, 0.88, 0.68))
     limit = float(np.nanmax(np.abs(gains)))

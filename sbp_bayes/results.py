@@ -39,7 +39,8 @@ class ResultRow:
         total_flops: floating-point operations spent up to here, over all stages that the arm needs.
         loss_nats_per_token: mean loss over the split's tokens and EOS.
         bits_per_byte: the same loss per UTF-8 byte of text; None where there is no text.
-        interval_low, interval_high: interval of `loss_nats_per_token`; both None where none was taken.
+        interval_low, interval_high: interval of `loss_nats_per_token` over documents alone, since a row is of
+            one seed; both None where none was taken.
         config_fingerprint: fingerprint of the configuration that produced the weights.
         schema_version: `SCHEMA_VERSION` at the time of writing.
 

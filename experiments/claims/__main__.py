@@ -54,7 +54,7 @@ def markdown(claims: Sequence[Claim], informative: Sequence[str]) -> str:
     )
     scope = (
         f"Verdicts are at {ALPHA:.0%} for all {len(claims)} claims together (Holm) and generalise over seeds "
-        "of these worlds, not over worlds; intervals are at 95% each."
+        "of these worlds, not over worlds (f1: over settings); intervals are at 95% each."
     )
     return "\n".join([*lines, "", scope, note]) + "\n"
 

@@ -42,8 +42,7 @@ def predict_settings(evidence: Evidence) -> list[Prediction]:
         return []
     cells = evidence.phase_diagram["cells"]
     design, gains = _fitted(cells)
-    hat = design @ np.linalg.pinv(design)
-    left_out = gains - (gains - hat @ gains) / (1.0 - np.diag(hat))
+    left_out = gains - _left_out_errors(design, gains)
     return [
         Prediction(
             world=cell["world"],
@@ -86,25 +85,29 @@ def features(information: float, repetitions: float) -> np.ndarray:
 
 
 def explained(predictions: Sequence[Prediction]) -> float:
+    """Return R² of the predictions."""
+    return r_squared([p.gain for p in predictions], [p.predicted for p in predictions])
+
+
+def r_squared(gains: Sequence[float], predicted: Sequence[float]) -> float:
     """Return R² = 1 − Σ (gain − predicted)² / Σ (gain − mean)²; below 0 is worse than the mean."""
-    gains = np.array([p.gain for p in predictions])
-    errors = gains - np.array([p.predicted for p in predictions])
-    return float(1.0 - (errors**2).sum() / ((gains - gains.mean()) ** 2).sum())
+    gains = np.asarray(gains)
+    return float(1.0 - ((gains - predicted) ** 2).sum() / ((gains - gains.mean()) ** 2).sum())
 
 
-def chance_of(predictions: Sequence[Prediction], num_deals: int = 9999) -> float:
-    """Return the share of random deals of the gains to the settings that the predictions explain as well.
-
-    The predictions stay those of the true gains. Where nothing is to be predicted, leave-one-out predictions
-    tend away from the gain left out, so that the share errs on the side of chance.
-    """
-    gains = np.array([p.gain for p in predictions])
-    predicted = np.array([p.predicted for p in predictions])
+def chance_of(cells: Sequence[dict[str, float]], num_deals: int = 9999) -> float:
+    """Return the p-value of leave-one-out R²: how often gains dealt to the settings anew are told as well."""
+    design, gains = _fitted(cells)
     generator = numpy_generator(0, "chance of a prediction")
     dealt_RN = generator.permuted(np.tile(gains, (num_deals, 1)), axis=1)
-    errors_R = ((dealt_RN - predicted) ** 2).sum(axis=1)
-    as_good = int((errors_R <= ((gains - predicted) ** 2).sum() * (1 + 1e-12)).sum())
-    return (1 + as_good) / (1 + num_deals)
+    error, error_R = ((_left_out_errors(design, g) ** 2).sum(-1) for g in (gains, dealt_RN))
+    return float(1 + (error_R <= error * (1 + 1e-12)).sum()) / (1 + num_deals)
+
+
+def _left_out_errors(design: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Return each gain less its prediction by a fit to the others, shaped as gains, (…, settings)."""
+    hat = design @ np.linalg.pinv(design)
+    return (gains - gains @ hat) / (1.0 - np.diag(hat))
 
 
 def _fitted(cells: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:

@@ -34,8 +34,11 @@ def comparison_plot(report: Mapping[str, Any]) -> str:
 
     results = from_report(report)
     deltas = results.comparison("best").deltas
-    said = [f"{arm} {d.value:.3f}, 95% interval {d.low:.3f} to {d.high:.3f}" for arm, d in deltas.items()]
-    alt = f"Test loss less that of the baseline at its best on validation: {'; '.join(said)}."
+    said = [f"{arm} {d.value:.3f}, {d.low:.3f} to {d.high:.3f}" for arm, d in deltas.items()]
+    alt = (
+        "Test loss less that of the baseline at its best on validation, with 95% intervals over "
+        f"{results.intervals_over}: {'; '.join(said)}."
+    )
     return _two_widths(
         "comparison", alt, lambda width: text_comparison.draw(results, width=width, titled=False), WIDE
     )

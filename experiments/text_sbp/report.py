@@ -94,7 +94,8 @@ def _comparison(report: Mapping[str, Any]) -> str:
         "Comparison at equal tokens seen",
         page.paragraph(
             "Loss on the test documents, on which no choice was made. Δ is an arm's loss less the "
-            "baseline's, so below zero is better; brackets are 95% intervals, paired over documents."
+            "baseline's, so below zero is better; brackets are 95% intervals over "
+            f"{from_report(report).intervals_over}, paired between arms."
         ),
         page.table(COLUMNS, rows, name="Comparison of the arms", kind="comparison"),
         *verdicts,

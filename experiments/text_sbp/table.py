@@ -49,18 +49,19 @@ def comparison_table(report: Mapping[str, Any]) -> tuple[Group, Group]:
 
 def headline(report: Mapping[str, Any]) -> str:
     """Say in one sentence what SBP did against the baseline at its best on validation."""
-    comparison = from_report(report).comparison("best")
+    results = from_report(report)
+    comparison, interval = results.comparison("best"), f"95% interval over {results.intervals_over}"
     delta = comparison.deltas["sbp"]
     where = "than the baseline's at its best on validation"
     if delta.includes_zero:
         return (
             "SBP's test loss is not distinguishable from the baseline's at its best on validation: "
-            f"{signed(delta.value)} nats per token (95% interval {_between(delta, signed)})."
+            f"{signed(delta.value)} nats per token ({interval}: {_between(delta, signed)})."
         )
     way, size = ("lower", -delta) if delta.value < 0 else ("higher", delta)
     sentence = (
         f"SBP's test loss is {plain(size.value)} nats per token {way} {where} "
-        f"(95% interval {_between(size, plain)})"
+        f"({interval}: {_between(size, plain)})"
     )
     if comparison.share is None or delta.value > 0:
         return sentence + "."

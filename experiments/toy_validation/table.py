@@ -10,7 +10,7 @@ from experiments.toy_validation.run import CHECKPOINTS, ArmResult
 from sbp_bayes.base.config import encode, fingerprint
 from sbp_bayes.evaluation import mean_over_seeds, share_interval
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
@@ -18,7 +18,8 @@ def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
 
     For every arm and checkpoint: `mean` above Bayes in nats a token (above 0 where Bayes isn't known), its
     95% interval over seeds, `gain`, the same of the paired difference to the baseline, and `share`, the same
-    of the gain over the oracle's, None where the oracle's gain cannot be told from 0.
+    of the gain over the oracle's, None where the oracle's gain cannot be told from 0. Seeds draw worlds and
+    documents of their own, so there is one number per seed; one seed has no intervals.
     """
     trained = {result.arm for result in results}
     by_arm: dict[str, list[ArmResult]] = {
@@ -67,9 +68,10 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
 def _share(
     baseline: Sequence[ArmResult], own: Sequence[ArmResult], oracle: Sequence[ArmResult], checkpoint: str
 ) -> dict[str, Any] | None:
-    if len(own) < 2:
-        return None
     base_S1, own_S1, oracle_S1 = (excess(results, checkpoint)[:, None] for results in (baseline, own, oracle))
+    if len(own) < 2:
+        gain, possible = float((base_S1 - own_S1).item()), float((base_S1 - oracle_S1).item())
+        return {"mean": gain / possible, "low": None, "high": None} if possible > 0 else None
     share = share_interval(base_S1, own_S1, oracle_S1, np.ones(1))
     return None if share is None else {"mean": share.estimate, "low": share.low, "high": share.high}
 
@@ -79,24 +81,20 @@ def print_arms(record: Mapping[str, Any]) -> None:
     config = record["config"]
     known = all(result["bayes"] is not None for result in record["results"])
     above = "above the Bayes-optimal loss" if known else "loss; Bayes has no closed form here"
-    print(
-        f"{config['world']}, {len(config['seeds'])} seeds: nats a token, {above}; 95% intervals over seeds\n"
-    )
+    seeds = len(config["seeds"])
+    over = "one seed: no intervals" if seeds == 1 else f"95% intervals over {seeds} seeds"
+    print(f"{config['world']}: nats a token, {above}; {over}\n")
     print(f"{'arm':<18}{'best on validation':>28}{'gain':>27}{'share':>19}{'last':>10}{'FLOPs':>11}")
     for arm in record["arms"]:
-        best = arm["best_validation"]
-        share = best.get("share")
+        best, last = arm["best_validation"], arm["last"]
+        gain = _text(best["gain"]) if "gain" in best else ""
+        share = _text(best["share"], ".0%") if best.get("share") else ""
         print(
-            f"{arm['arm']:<18}{_text(best):>28}{_text(best['gain']) if 'gain' in best else '':>27}"
-            f"{'' if share is None else _percent(share):>19}{arm['last']['mean']:>10.4f}{arm['flops']:>11.2e}"
+            f"{arm['arm']:<18}{_text(best):>28}{gain:>27}{share:>19}{last['mean']:>10.4f}{arm['flops']:>11.2e}"
         )
 
 
-def _percent(share: Mapping[str, Any]) -> str:
-    return f"{share['mean']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
-
-
-def _text(interval: Mapping[str, Any]) -> str:
+def _text(interval: Mapping[str, Any], digits: str = ".4f") -> str:
     if interval["low"] is None:
-        return f"{interval['mean']:.4f}"
-    return f"{interval['mean']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}]"
+        return f"{interval['mean']:{digits}}"
+    return f"{interval['mean']:{digits}} [{interval['low']:{digits}}, {interval['high']:{digits}}]"

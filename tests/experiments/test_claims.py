@@ -14,7 +14,6 @@ from experiments.claims.__main__ import main, markdown
 from experiments.claims.evidence import Evidence, collect
 from experiments.claims.judge import _phases, judge
 from experiments.claims.predictor import (
-    Prediction,
     chance_of,
     explained,
     features,
@@ -268,11 +267,28 @@ def test_settings_that_share_seeds_count_once() -> None:
 
 
 def test_chance_of_a_prediction() -> None:
-    gains = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    told = [Prediction(world="w", information=0, repetitions=1, gain=g, predicted=g) for g in gains]
-    assert chance_of(told) < 1e-3  # one deal of 8! is as good
-    flat = [dataclasses.replace(p, predicted=0.0) for p in told]
-    assert chance_of(flat) == 1.0
+    """Gains that the formula makes are beyond chance; of gains at random p is uniform (z < 4 at 0.1)."""
+    generator = np.random.default_rng(0)
+    told = [
+        {"information": i, "repetitions": r, "gain": float(features(i, r) @ [0.1, 0.2, -0.3, 0.4])}
+        for i, r in zip(generator.uniform(0, 1, 12), generator.uniform(1, 50, 12), strict=True)
+    ]
+    assert chance_of(told) == 1 / 10000
+    chances = [
+        chance_of(
+            [c | {"gain": g} for c, g in zip(told, generator.standard_exponential(12), strict=True)], 99
+        )
+        for _ in range(400)
+    ]
+    assert np.mean(np.array(chances) <= 0.1) == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 400))
+
+
+def test_a_prediction_that_explains_no_half_is_not_supported() -> None:
+    given = evidence()
+    cells = [c | {"gain": g} for c, g in zip(given.phase_diagram["cells"], (0, 1, 0, 1, 0, 1), strict=True)]
+    found = {c.name: c for c in judge(dataclasses.replace(given, phase_diagram={"cells": cells}))}
+    assert found["f1"].value < 0.5
+    assert (found["f1"].p_value, found["f1"].verdict) == (1.0, "undecided")
 
 
 def test_what_is_kept_is_judged_anew_to_the_same_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

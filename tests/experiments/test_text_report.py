@@ -143,10 +143,22 @@ def test_an_undefined_share_says_why(report):
     assert "undefined" in render(report)
 
 
-def test_one_seed_says_what_the_intervals_leave_out(report):
-    assert "over the 3 seeds" in what_intervals_hold(report)
-    report["seeds"] = [0]
-    assert "spread between training runs is not in them" in what_intervals_hold(report)
+def test_everything_that_prints_intervals_says_what_they_are_over(report):
+    """With three seeds that they are few, with one that the spread between training runs is not in them."""
+    for seeds, over, left_out in (
+        ([0, 1, 2], "documents and 3 seeds", "over the 3 seeds: few, so the intervals are wide"),
+        ([0], "documents alone (one seed)", "the spread between training runs is not in them"),
+    ):
+        report["seeds"] = seeds
+        assert f"95% interval over {over}: " in headline(report)
+        assert left_out in what_intervals_hold(report)
+        assert left_out in " ".join(printed(report).split())
+        rendered = render(report)
+        assert f"brackets are 95% intervals over {over}" in rendered
+        assert f"with 95% intervals over {over}" in rendered
+        assert left_out in rendered
+    report["seeds"] = list(range(5))
+    assert "few" not in what_intervals_hold(report)
 
 
 def test_the_terminal_fits_80_columns_without_cutting_a_number(report):

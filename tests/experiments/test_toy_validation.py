@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from experiments.toy_validation.config import ToyConfig
 from experiments.toy_validation.data import (
@@ -14,8 +15,8 @@ from experiments.toy_validation.data import (
     make_data,
     world_tokens,
 )
-from experiments.toy_validation.run import run
-from experiments.toy_validation.table import summary
+from experiments.toy_validation.run import ArmResult, run
+from experiments.toy_validation.table import print_arms, summary
 from experiments.toy_validation.worlds import WORLDS as SETTINGS
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
 from sbp_bayes.base.errors import ConfigError
@@ -131,6 +132,54 @@ def test_a_finished_run_is_taken_as_it_is(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/manifest.json")}
     assert run(config, Workspace(tmp_path), num_workers=1) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/manifest.json")} == before
+
+
+def planted(losses: dict[str, list[float]]) -> dict:
+    """The record of arms with these losses, one per seed, in a world whose Bayes-optimal loss is 1."""
+    results = [
+        ArmResult(
+            arm=arm,
+            seed=seed,
+            losses={"best_validation": loss, "last": loss},
+            bayes=1.0,
+            flops=1.0,
+            tokens_seen=1,
+            synthesizer=None,
+        )
+        for arm, own in losses.items()
+        for seed, loss in enumerate(own)
+    ]
+    seeds = tuple(range(len(losses["baseline"])))
+    return summary(dataclasses.replace(TINY, arms=tuple(losses), seeds=seeds), results)
+
+
+def test_intervals_are_students_over_seeds(capsys: pytest.CaptureFixture) -> None:
+    baseline, sbp = np.array([2.0, 2.1, 2.3]), np.array([1.8, 1.95, 2.0])
+    record = planted({"baseline": [*baseline], "sbp": [*sbp], "oracle": [1.2, 1.3, 1.4]})
+    best = {arm["arm"]: arm["best_validation"] for arm in record["arms"]}
+    expected = scipy.stats.ttest_1samp(baseline - sbp, 0).confidence_interval()
+    assert [best["sbp"]["gain"][end] for end in ("low", "high")] == pytest.approx(list(expected))
+    share = best["sbp"]["share"]
+    assert share["low"] < share["mean"] < share["high"]
+    assert share["mean"] == pytest.approx(0.65 / 2.5)
+    print_arms(record)
+    printed = capsys.readouterr().out
+    assert "95% intervals over 3 seeds" in printed
+    assert f"26% [{share['low']:.0%}, {share['high']:.0%}]" in printed
+
+
+def test_a_share_of_no_certain_gain_is_undefined() -> None:
+    record = planted({"baseline": [2.0, 2.1], "sbp": [1.8, 1.9], "oracle": [1.9, 2.2]})
+    assert record["arms"][1]["best_validation"]["share"] is None
+
+
+def test_one_seed_has_no_interval_and_says_so(capsys: pytest.CaptureFixture) -> None:
+    record = planted({"baseline": [2.0], "sbp": [1.8], "oracle": [1.2]})
+    best = record["arms"][1]["best_validation"]
+    assert best["gain"] == {"mean": pytest.approx(0.2), "low": None, "high": None}
+    assert best["share"] == {"mean": pytest.approx(0.25), "low": None, "high": None}
+    print_arms(record)
+    assert "one seed: no intervals" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
