@@ -23,8 +23,9 @@ COMPARISON = (
     "seeds",
     "arms",
     "share_of_oracle_gain",
+    "intervals_over",
 )
-NAMES = ("config_name", "config_fingerprint", "code_version", "arm", "checkpoint")
+NAMES = ("config_name", "config_fingerprint", "code_version", "arm", "checkpoint", "intervals_over")
 """The only keys whose text is kept: names that the code gave."""
 
 

@@ -71,14 +71,12 @@ def headline(report: Mapping[str, Any]) -> str:
 
 def what_intervals_hold(report: Mapping[str, Any]) -> str:
     """Say what the intervals generalise over, and what they therefore leave out."""
-    seeds = len(report["seeds"])
+    over, seeds = from_report(report).intervals_over, len(report["seeds"])
     if seeds == 1:
-        return (
-            "Intervals: 95%, over test documents alone. One seed was trained, so the spread between "
-            "training runs is not in them."
-        )
-    few = ": few, so the intervals are wide" if seeds < 5 else ""
-    return f"Intervals: 95%, over test documents and over the {seeds} seeds{few}."
+        left_out = ": the spread between training runs is not in them"
+    else:
+        left_out = "; few seeds make them wide" if seeds < 5 else ""
+    return f"Intervals: 95%, over {over}{left_out}."
 
 
 def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> None:
