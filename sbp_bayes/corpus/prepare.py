@@ -12,18 +12,19 @@ import numpy as np
 
 from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.errors import CorpusError, StoreError
-from sbp_bayes.base.progress import progress
+from sbp_bayes.base.progress import progress, say
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.base.workers import side_by_side, usable_cores
 from sbp_bayes.corpus.config import CorpusConfig
-from sbp_bayes.corpus.formats import list_files
 from sbp_bayes.corpus.hub import PREFIX as HUB
 from sbp_bayes.corpus.hub import hub_fingerprint
+from sbp_bayes.corpus.listing import LeftOut, list_files, shown
 from sbp_bayes.corpus.merge import remove_duplicates, tokenizer_texts, write_split
 from sbp_bayes.corpus.packaged import PREFIX as PACKAGED
 from sbp_bayes.corpus.packaged import packaged_fingerprint
+from sbp_bayes.corpus.reading import source_name
 from sbp_bayes.corpus.records import Corpus
 from sbp_bayes.corpus.shards import Shard, list_shards, read_shard, tokenise_shard
 from sbp_bayes.corpus.splits import SPLITS
@@ -54,10 +55,15 @@ def prepare_corpus(
             than 32 MB a process. Changes no result.
 
     Raises:
-        CorpusError: bad input (see `read_documents`), two documents of one id, or an empty split.
+        CorpusError: bad input (see `read_documents`), two documents of one id, an empty split, or a
+            directory inside the input (or around it).
         StoreError: the directory holds another plan's output, or cannot be written.
     """
-    shards = list_shards(config, Path())  # the files as they are now: stamped first, then fingerprinted
+    left_out = LeftOut()
+    shards = list_shards(config, Path(), left_out)  # as they are now: stamped first, then fingerprinted
+    _refuse_own_output(shards, directory)
+    if left_out.counts:
+        say(f"files that are not read: {left_out}")
     contents = _contents_of(config)
     plan = plan_stage("corpus", config, _fingerprints(contents), ("corpus",))
     if num_workers is None:
@@ -66,7 +72,7 @@ def prepare_corpus(
 
     def work(folder: StageFolder) -> Outcome:
         write_json(folder.path / INPUTS, contents)
-        return _prepare(config, shards, folder, num_workers)
+        return _prepare(config, shards, folder, num_workers, left_out)
 
     try:
         return run_stage(plan, directory, work)
@@ -104,11 +110,35 @@ def choose_unique(pool: Corpus, num_tokens: int, seed: int) -> Corpus:
     return pool.select(chosen)
 
 
-def _prepare(config: CorpusConfig, shards: list[Shard], folder: StageFolder, num_workers: int) -> Outcome:
+def _refuse_own_output(shards: list[Shard], place: Path | Workspace) -> None:
+    """Raise a `CorpusError` where the output would become input of the next run, or the reverse."""
+    out = (place.root if isinstance(place, Workspace) else Path(place)).resolve()
+    paths = {shard.path for shard in shards if shard.files != (None,)}
+    folders = {file.parent for shard in shards for file in shard.files if file is not None}
+    for path in sorted(paths):
+        text = Path(path).resolve()
+        if text.is_dir() and out.is_relative_to(text):
+            raise CorpusError(
+                f"{shown(path)}: the output folder {shown(out)} lies inside it: choose another one"
+            )
+        if text.is_relative_to(out) and not isinstance(place, Workspace):
+            raise CorpusError(f"{shown(path)} lies inside the output folder {shown(out)}: choose another one")
+    for folder in sorted(folders):
+        if folder.resolve().is_relative_to(out) and not isinstance(place, Workspace):
+            raise CorpusError(
+                f"{shown(folder)} leads into the output folder {shown(out)}: choose another one"
+            )
+
+
+def _prepare(
+    config: CorpusConfig, shards: list[Shard], folder: StageFolder, num_workers: int, left_out: LeftOut
+) -> Outcome:
     scratch = folder.path / SCRATCH
     shards = [dataclasses.replace(shard, folder=scratch) for shard in shards]
     markers = _read(config, shards, num_workers)
     _join_rejects(shards, folder.path / REJECTS)
+    counts = _counts(markers, left_out)
+    _report(counts)
     folder.tick()
     if not any(marker["documents"] for marker in markers):
         raise CorpusError(f"no documents in {len(shards)} files are left after cleaning")
@@ -127,7 +157,7 @@ def _prepare(config: CorpusConfig, shards: list[Shard], folder: StageFolder, num
     for name in SPLITS:
         total = sum(tokens[name] for tokens in num_tokens)
         sizes[name] = write_split(shards, name, total, vocab_size, folder.path / name)
-    counts = _counts(markers) | duplicates | {"vocab_size": vocab_size, "splits": sizes}
+    counts |= duplicates | {"vocab_size": vocab_size, "splits": sizes}
     return Outcome(counts=counts, scratch=(SCRATCH,))
 
 
@@ -138,6 +168,8 @@ def _read(config: CorpusConfig, shards: list[Shard], num_workers: int) -> list[d
 
         def on_done(marker: dict[str, Any]) -> None:
             bad.extend(marker["bad"])
+            for message in marker["bad"]:
+                say(f"bad file: {message}")
             if len(bad) > config.max_bad_files * num_files:
                 cap = f"more than max_bad_files = {config.max_bad_files:g}"
                 raise CorpusError(f"{bad[0]}; {len(bad)} of {num_files} files are bad, {cap}")
@@ -162,18 +194,37 @@ def _refuse_empty_splits(shards: list[Shard], config: CorpusConfig) -> None:
             raise CorpusError(f"no document in the {name} split: only {len(kept)} unique documents")
 
 
-def _counts(markers: list[dict[str, Any]]) -> dict[str, Any]:
-    rejected, cleaned_away = (
-        sum((Counter(marker[name]) for marker in markers), Counter()) for name in ("rejected", "cleaned_away")
+def _counts(markers: list[dict[str, Any]], left_out: LeftOut) -> dict[str, Any]:
+    rejected, cleaned_away, lost_values = (
+        sum((Counter(marker[name]) for marker in markers), Counter())
+        for name in ("rejected", "cleaned_away", "lost_values")
     )
+    first_rejected: dict[str, str] = {}
+    for marker in markers:
+        first_rejected = marker["first_rejected"] | first_rejected
+        left_out.add_record(marker["left_out"])
     documents = sum(marker["documents"] for marker in markers)
     return {
         "read": documents + cleaned_away.total() + rejected.total(),
         "rejected": dict(rejected),
+        "first_rejected": first_rejected,
         "cleaned_away": dict(cleaned_away),
+        "lost_values": dict(lost_values),
         "empty_shards": sum(marker["records"] == 0 for marker in markers),
         "bad_files": sum(len(marker["bad"]) for marker in markers),
+        "files_left_out": left_out.record(),
     }
+
+
+def _report(counts: dict[str, Any]) -> None:
+    """Say on stderr what was left out of the text that was read, and where the first of each kind is."""
+    for reason, number in counts["rejected"].items():
+        first = counts["first_rejected"][reason]
+        say(f"rejected: {reason}, {number:,} of {counts['read']:,} records, first {first}")
+    for reason, number in counts["cleaned_away"].items():
+        say(f"left out: {reason}, {number:,} of {counts['read']:,} records")
+    for field, number in counts["lost_values"].items():
+        say(f"left out: {number:,} values of the field {field!r} that cannot be kept as JSON")
 
 
 def _fingerprints(contents: dict[str, list[Content]]) -> dict[str, str]:
@@ -181,17 +232,15 @@ def _fingerprints(contents: dict[str, list[Content]]) -> dict[str, str]:
 
 
 def _contents_of(config: CorpusConfig) -> dict[str, list[Content]]:
-    return {path: _contents(path) for path in config.paths}
+    return {path: _contents(path, streaming=config.limit_documents is not None) for path in config.paths}
 
 
-def _contents(path: str) -> list[Content]:
+def _contents(path: str, streaming: bool) -> list[Content]:
     if path.startswith(PACKAGED):
         return [(path, 0, packaged_fingerprint(path.removeprefix(PACKAGED)))]
     if path.startswith(HUB):
-        return [(path, 0, hub_fingerprint(path.removeprefix(HUB)))]
-    root = Path(path)
-    folder = root if root.is_dir() else root.parent
-    return [(f.relative_to(folder).as_posix(), *_size_and_hash(f)) for f in list_files(root)]
+        return [(path, 0, hub_fingerprint(path.removeprefix(HUB), streaming=streaming))]
+    return [(source_name(path, f), *_size_and_hash(f)) for f in list_files(Path(path))]
 
 
 def _changed_files(directory: Path, contents: dict[str, list[Content]]) -> str:

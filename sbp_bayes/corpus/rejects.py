@@ -1,4 +1,4 @@
-"""Bad input, counted and logged: rejected records, and files that cannot be read to the end."""
+"""Bad input, counted and logged: rejected records, files that break off, and what else is left out."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.store import append_json_line
+from sbp_bayes.corpus.listing import LeftOut, shown
 
 
 class BadFileError(CorpusError):
@@ -19,12 +20,20 @@ class BadFileError(CorpusError):
         return BadFileError, (str(self), self.reason)
 
 
+class Rejected(Exception):
+    """Why one record is no document."""
+
+
 class RejectLog:
     """Counts records and appends each rejected one to a file as {"file", "line", "reason"}.
 
     Attributes:
-        num_records: records seen in all files, rejected ones included.
+        num_records: records seen in all files, rejected and empty ones included.
+        num_empty: records whose text is empty, white space or null: no documents, but no mistakes either.
         reasons: number of rejected records by reason.
+        first: where the first record of each reason is, as "file:line".
+        lost_values: number of metadata values that could not be kept, by field.
+        left_out: files that are not read.
     """
 
     def __init__(self, path: Path | None = None, max_bad_share: float = 0.01) -> None:
@@ -37,8 +46,11 @@ class RejectLog:
         """
         self.path = path
         self.max_bad_share = max_bad_share
-        self.num_records = 0
+        self.num_records = self.num_empty = 0
         self.reasons: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+        self.lost_values: Counter[str] = Counter()
+        self.left_out = LeftOut()
         self.begin_file("", None)
 
     @property
@@ -48,7 +60,7 @@ class RejectLog:
 
     def begin_file(self, name: str, path: Path | None) -> None:
         """Start on the records of the file that documents' ids call `name`; `path` is where it lies."""
-        self._file, self._place, self.records_of_file, self._bad = name, path or name, 0, 0
+        self._file, self._place, self.records_of_file, self._bad = name, shown(path or name), 0, 0
 
     def count(self, line: int, reason: str | None = None) -> None:
         """Count the record at `line` (from 1) of the current file, rejected if `reason` is given.
@@ -72,6 +84,7 @@ class RejectLog:
     def _reject(self, line: int, reason: str) -> None:
         self._bad += 1
         self.reasons[reason] += 1
+        self.first.setdefault(reason, f"{self._file}:{line}")
         if self.path is not None:
             append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
 

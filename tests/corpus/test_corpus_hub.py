@@ -11,7 +11,7 @@ from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.corpus import RejectLog, read_documents
 from sbp_bayes.corpus.prepare import CorpusConfig, load_corpus_inputs
 
-ROWS = [{"text": "one", "url": "u", "lang": "en"}, {"text": None}, {"text": "three", "n": 3}]
+ROWS = [{"text": "one", "url": "u", "lang": "en"}, {"text": None}, {"text": 2}, {"text": "three", "n": 3}]
 
 
 class Rows(list):
