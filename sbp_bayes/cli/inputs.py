@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
+from sbp_bayes.base.progress import say
 from sbp_bayes.base.stage import PLAN, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
-from sbp_bayes.corpus import Corpus, CorpusConfig, Tokenizer, choose_unique, prepare_corpus, read_documents
+from sbp_bayes.corpus import (
+    Corpus,
+    CorpusConfig,
+    RejectLog,
+    Tokenizer,
+    choose_unique,
+    prepare_corpus,
+    read_documents,
+)
+from sbp_bayes.corpus.rejects import report
 from sbp_bayes.lm import PRESETS, LMConfig
 
 TOKENIZER = "tokenizer.json"
@@ -96,7 +106,11 @@ def corpus_or_text(
     if location is None:
         raise CheckpointError(f"{model}: no {TOKENIZER} beside the model: give a prepared corpus, not text")
     tokenizer = Tokenizer.load(location)
-    return Corpus.build(read_documents(path), tokenizer), tokenizer
+    log = RejectLog()
+    corpus = Corpus.build(read_documents(path, rejects=log), tokenizer)
+    for line in report(log.counts()):
+        say(line)
+    return corpus, tokenizer
 
 
 def model_folder(path: str) -> Path:

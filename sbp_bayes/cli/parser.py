@@ -21,8 +21,9 @@ A finished stage is never run again; an interrupted one goes on where it stopped
 """
 
 SOURCES = (
-    "a folder made by `sbp corpus`, or text: a file or folder of .jsonl, .jsonl.gz, .jsonl.zst, .json.gz or "
-    ".parquet, packaged:wikipedia, packaged:factbook, packaged:cookbook, packaged:docstrings, or hf:NAME"
+    "a folder made by `sbp corpus`, or text: a file or folder of .jsonl, .ndjson, .jsonlines or .json (also "
+    "with .gz or .zst) or .parquet, packaged:wikipedia, packaged:factbook, packaged:cookbook, "
+    "packaged:docstrings, or hf:NAME"
 )
 
 EMBEDDERS = (
@@ -96,6 +97,12 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
         "--text-field", metavar="NAME", help="field or column that holds the text (default text)"
     )
     parser.add_argument("--limit-documents", type=int, metavar="N", help="read at most N of each path")
+    parser.add_argument(
+        "--keep-fields",
+        metavar="NAMES",
+        help="metadata fields to keep besides url and label, as a,b.c; '' keeps none (default: all)",
+    )
+    parser.add_argument("--drop-fields", metavar="NAMES", help="metadata fields to leave out, as a,b.c")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that share the files (default: the usable cores)"
     )

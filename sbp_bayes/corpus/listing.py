@@ -10,15 +10,9 @@ from typing import Any, NamedTuple
 from sbp_bayes.base.errors import CorpusError
 
 CONTENTS = {".jsonl": "lines", ".ndjson": "lines", ".jsonlines": "lines", ".json": "json"}
-COMPRESSIONS = {
-    ".gz": "gzip",
-    ".gzip": "gzip",
-    ".zst": "zstd",
-    ".zstd": "zstd",
-    ".bz2": "bz2",
-    ".xz": "xz",
-}
-KNOWN = ".jsonl, .ndjson, .jsonlines, .json, each also with .gz, .zst, .bz2 or .xz; .parquet"
+COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+OTHER_COMPRESSIONS = (".bz2", ".xz", ".lz4", ".zip")
+KNOWN = ".jsonl, .ndjson, .jsonlines, .json, each also with .gz or .zst; .parquet"
 NAMES_KEPT = 3
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -30,7 +24,7 @@ class Kind(NamedTuple):
     Attributes:
         content: "lines" (one JSON object per line), "json" (lines, an array, or objects over several
             lines) or "parquet".
-        compression: "gzip", "zstd", "bz2", "xz", or None.
+        compression: "gzip", "zstd" or None.
     """
 
     content: str
@@ -140,6 +134,6 @@ def _why_no_file(entry: Path) -> str:
 
 def _ending(name: str) -> str:
     stem, ending = os.path.splitext(name.lower())
-    if ending in COMPRESSIONS:
+    if ending in (*COMPRESSIONS, *OTHER_COMPRESSIONS):
         ending = os.path.splitext(stem)[1] + ending
     return shown(ending) or "without an ending"

@@ -26,12 +26,15 @@ from sbp_bayes.corpus.packaged import PREFIX as PACKAGED
 from sbp_bayes.corpus.packaged import packaged_fingerprint
 from sbp_bayes.corpus.reading import source_name
 from sbp_bayes.corpus.records import Corpus
+from sbp_bayes.corpus.rejects import report
 from sbp_bayes.corpus.shards import Shard, list_shards, read_shard, tokenise_shard
 from sbp_bayes.corpus.splits import SPLITS
 from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
 
 TOKENIZER, REJECTS, INPUTS, SCRATCH = "tokenizer.json", "rejects.jsonl", "inputs.json", "shards"
 BYTES_PER_WORKER = 32_000_000
+LARGE_METADATA = 4
+"""Metadata are large where they take so many times the bytes of their texts."""
 
 Content = tuple[str, int, str]
 """A file's name relative to its path, its size and its hash."""
@@ -62,8 +65,6 @@ def prepare_corpus(
     left_out = LeftOut()
     shards = list_shards(config, Path(), left_out)  # as they are now: stamped first, then fingerprinted
     _refuse_own_output(shards, directory)
-    if left_out.counts:
-        say(f"files that are not read: {left_out}")
     contents = _contents_of(config)
     plan = plan_stage("corpus", config, _fingerprints(contents), ("corpus",))
     if num_workers is None:
@@ -138,7 +139,8 @@ def _prepare(
     markers = _read(config, shards, num_workers)
     _join_rejects(shards, folder.path / REJECTS)
     counts = _counts(markers, left_out)
-    _report(counts)
+    for line in report(counts):
+        say(line)
     folder.tick()
     if not any(marker["documents"] for marker in markers):
         raise CorpusError(f"no documents in {len(shards)} files are left after cleaning")
@@ -164,12 +166,21 @@ def _prepare(
 def _read(config: CorpusConfig, shards: list[Shard], num_workers: int) -> list[dict[str, Any]]:
     num_files = sum(len(shard.files) for shard in shards)
     bad: list[str] = []
+    large = False
     with progress("reading and cleaning", len(shards), "shards") as advance:
 
         def on_done(marker: dict[str, Any]) -> None:
+            nonlocal large
             bad.extend(marker["bad"])
             for message in marker["bad"]:
                 say(f"bad file: {message}")
+            if not large and marker["metadata_bytes"] > LARGE_METADATA * marker["text_bytes"]:
+                large = True
+                times = marker["metadata_bytes"] / marker["text_bytes"]
+                say(
+                    f"metadata take {times:.0f} times the bytes of their texts, most of it the field "
+                    f"{marker['largest_field']!r}: --drop-fields and --keep-fields leave some out"
+                )
             if len(bad) > config.max_bad_files * num_files:
                 cap = f"more than max_bad_files = {config.max_bad_files:g}"
                 raise CorpusError(f"{bad[0]}; {len(bad)} of {num_files} files are bad, {cap}")
@@ -195,36 +206,23 @@ def _refuse_empty_splits(shards: list[Shard], config: CorpusConfig) -> None:
 
 
 def _counts(markers: list[dict[str, Any]], left_out: LeftOut) -> dict[str, Any]:
-    rejected, cleaned_away, lost_values = (
-        sum((Counter(marker[name]) for marker in markers), Counter())
+    sums = {
+        name: dict(sum((Counter(marker[name]) for marker in markers), Counter()))
         for name in ("rejected", "cleaned_away", "lost_values")
-    )
+    }
     first_rejected: dict[str, str] = {}
     for marker in markers:
         first_rejected = marker["first_rejected"] | first_rejected
-        left_out.add_record(marker["left_out"])
-    documents = sum(marker["documents"] for marker in markers)
+        left_out.add_record(marker["files_left_out"])
     return {
-        "read": documents + cleaned_away.total() + rejected.total(),
-        "rejected": dict(rejected),
+        "read": sum(marker["read"] for marker in markers),
+        **sums,
         "first_rejected": first_rejected,
-        "cleaned_away": dict(cleaned_away),
-        "lost_values": dict(lost_values),
-        "empty_shards": sum(marker["records"] == 0 for marker in markers),
+        "empty_shards": sum(marker["read"] == 0 for marker in markers),
         "bad_files": sum(len(marker["bad"]) for marker in markers),
         "files_left_out": left_out.record(),
+        "metadata_bytes": sum(marker["metadata_bytes"] for marker in markers),
     }
-
-
-def _report(counts: dict[str, Any]) -> None:
-    """Say on stderr what was left out of the text that was read, and where the first of each kind is."""
-    for reason, number in counts["rejected"].items():
-        first = counts["first_rejected"][reason]
-        say(f"rejected: {reason}, {number:,} of {counts['read']:,} records, first {first}")
-    for reason, number in counts["cleaned_away"].items():
-        say(f"left out: {reason}, {number:,} of {counts['read']:,} records")
-    for field, number in counts["lost_values"].items():
-        say(f"left out: {number:,} values of the field {field!r} that cannot be kept as JSON")
 
 
 def _fingerprints(contents: dict[str, list[Content]]) -> dict[str, str]:

@@ -46,7 +46,7 @@ def read_documents(
 
     Args:
         path: a file of JSON lines (.jsonl, .ndjson, .jsonlines or .json), of one JSON array or of objects
-            over several lines (.json), each plain or compressed (.gz, .zst, .bz2, .xz), or a parquet file;
+            over several lines (.json), each plain or compressed (.gz, .zst), or a parquet file;
             a folder, of which all such files are read in the order of their relative paths, hidden ones
             left out; "packaged:wikipedia", "packaged:factbook", "packaged:cookbook",
             "packaged:docstrings"; or "hf:NAME?config=C&split=S", a Hugging Face dataset (see `load_hub`).

@@ -1,6 +1,7 @@
 """Bad input, counted and logged: rejected records, files that break off, and what else is left out."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ class RejectLog:
         """Records rejected so far, in all files."""
         return self.reasons.total()
 
+    def counts(self) -> dict[str, Any]:
+        """Return what was counted, in JSON types, as `report` takes it."""
+        return {
+            "read": self.num_records,
+            "rejected": dict(self.reasons),
+            "first_rejected": dict(self.first),
+            "cleaned_away": {"empty text": self.num_empty} if self.num_empty else {},
+            "lost_values": dict(self.lost_values),
+            "files_left_out": self.left_out.record(),
+        }
+
     def begin_file(self, name: str, path: Path | None) -> None:
         """Start on the records of the file that documents' ids call `name`; `path` is where it lies."""
         self._file, self._place, self.records_of_file, self._bad = name, shown(path or name), 0, 0
@@ -97,3 +109,17 @@ class RejectLog:
                 f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}",
                 "rest left out after too many bad records",
             )
+
+
+def report(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines for a person: what of the text that was read is left out, and where it begins."""
+    of_all = f"of {counts['read']:,} records"
+    for reason, number in counts["rejected"].items():
+        yield f"rejected: {reason}, {number:,} {of_all}, first {counts['first_rejected'][reason]}"
+    for reason, number in counts["cleaned_away"].items():
+        yield f"left out: {reason}, {number:,} {of_all}"
+    for field, number in counts["lost_values"].items():
+        yield f"left out: {number:,} values of the field {field!r}, which JSON cannot hold"
+    for ending, entry in counts["files_left_out"].items():
+        names = ", ".join(entry["first"]) + ", …" * (entry["files"] > len(entry["first"]))
+        yield f"not read: {entry['files']:,} {ending} ({names})"

@@ -185,16 +185,10 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
             keys.append(band_keys(*shingle_hashes(texts), bands, config.seed))
     save_array(shard.file("index.npy"), np.concatenate(index))
     save_array(shard.file("keys.npy"), np.ascontiguousarray(np.concatenate(keys).T))
-    if log.num_empty:
-        cleaned_away["empty text"] = log.num_empty
-    marker = {
-        "records": log.num_records,
+    counts = log.counts()
+    counts["cleaned_away"] |= cleaned_away
+    marker = counts | {
         "documents": sum(map(len, index)),
-        "rejected": dict(log.reasons),
-        "first_rejected": log.first,
-        "cleaned_away": dict(cleaned_away),
-        "lost_values": dict(log.lost_values),
-        "left_out": log.left_out.record(),
         "bad": bad,
         "text_bytes": sum(int(part["num_bytes"].sum()) for part in index),
         "metadata_bytes": metadata_bytes,

@@ -4,11 +4,9 @@ What must come out is known line by line: a document, or a rejection with its li
 lose what comes after the damage, and says so; nothing before it is lost, and nothing is counted twice.
 """
 
-import bz2
 import gzip
 import itertools
 import json
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +49,9 @@ def read(path: Path) -> Outcome:
     assert (len(kept), len(logged)) == (len(documents), log.num_rejected)
     assert not kept.keys() & logged.keys()
     assert log.num_records == len(kept) + len(logged) + log.num_empty
-    assert path.suffix != ".parquet" or log.num_records >= max([*kept, *logged], default=0)  # a record per row
+    assert path.suffix != ".parquet" or log.num_records >= max(
+        [*kept, *logged], default=0
+    )  # a record per row
     return Outcome(kept | logged, error)
 
 
@@ -78,7 +78,8 @@ rubbish = st.one_of(
     st.sampled_from([b"null", b"3", b'{"text": 1}', b'{"text": []}', b"\xff\xfe{}"]),
     st.just(b'{"text": "' + b"x" * MAX_BYTES + b'"}'),
 )
-blank = st.sampled_from([b"", b" ", b"\t\r", b'{"text": " "}', b'{"text": ""}', b'{"text": null}'])
+NO_TEXT = [b"", b" ", b"\t\r", b'{"text": " "}', b'{"text": ""}', b'{"text": null}']
+blank = st.sampled_from(NO_TEXT)
 lines = good | rubbish.map(lambda content: Line(content, None)) | blank.map(lambda content: Line(content, ""))
 
 
@@ -106,8 +107,6 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".jsonl.gz": lambda piece: gzip.compress(piece, 1),
     ".NDJSON.GZIP": lambda piece: gzip.compress(piece, 9),
     ".jsonl.zst": zstd,
-    ".jsonl.bz2": bz2.compress,
-    ".jsonl.xz": lambda piece: lzma.compress(piece, preset=0),
 }
 
 
@@ -195,9 +194,8 @@ def test_a_damaged_byte_costs_nothing_before_its_member(tmp_path, file, share, c
     if file.ending == ".jsonl":
         assert found.error is None
         after = bytes(content[place:]).partition(b"\n")[2]
-        assert len(found.lines) >= len(file.expected(before)) + sum(
-            map(bool, map(bytes.strip, after.split(b"\n")))
-        )
+        rest = [line for line in after.split(b"\n") if line not in NO_TEXT]
+        assert len(found.lines) >= len(file.expected(before)) + len(rest)
 
 
 cells = st.one_of(
