@@ -1,7 +1,8 @@
 """Hugging Face datasets as records, where the extra `datasets` is installed: "hf:NAME?config=C&split=S"."""
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,24 +20,31 @@ def read_hub(address: str, *, streaming: bool = False) -> Iterator[tuple[int, di
             `datasets.load_dataset` is to know: config, split (default train), revision; for instance
             "allenai/c4?config=en&split=train+validation[:10%]". "%26" stands for "&" within a value.
         streaming: fetch rows as they are asked for; otherwise the whole dataset is downloaded once to
-            Hugging Face's cache and memory-mapped.
+            Hugging Face's cache and memory-mapped, as also for a slice of a split, which cannot be streamed.
 
     Raises:
         CorpusError: the datasets library is missing, the address has an unknown part, or the dataset
             cannot be loaded.
     """
     name, settings = _parts(address)
-    stream: dict[str, Any] = {"streaming": True} if streaming else {}
-    rows = _ask(address, "load_dataset", name, **settings, **stream)
-    iterator = iter(rows)
-    for number in itertools.count(1):
+    rows: Iterable[Any]
+    if streaming and _can_stream(settings):
+        parts = settings.pop("split").split("+")
+        stream = functools.partial(_ask, address, "load_dataset", name, **settings, streaming=True)
+        rows = itertools.chain.from_iterable(stream(split=part) for part in parts)
+    else:
+        rows = _ask(address, "load_dataset", name, **settings)
+    numbered = enumerate(rows, start=1)
+    while True:
         try:
-            row = next(iterator)
-        except StopIteration:
-            return
+            numbered_row = next(numbered, None)
+        except CorpusError:
+            raise
         except Exception as error:
             raise _failure(address, error) from error
-        yield number, row
+        if numbered_row is None:
+            return
+        yield numbered_row
 
 
 def hub_fingerprint(address: str, *, streaming: bool = False) -> str:
@@ -48,11 +56,15 @@ def hub_fingerprint(address: str, *, streaming: bool = False) -> str:
         CorpusError: see `read_hub`.
     """
     name, settings = _parts(address)
-    if not streaming:
+    if not (streaming and _can_stream(settings)):
         return str(_ask(address, "load_dataset", name, **settings)._fingerprint)
     split = settings.pop("split")
     builder = _ask(address, "load_dataset_builder", name, **settings)
     return f"{builder.config_id} {builder.hash} {split}"
+
+
+def _can_stream(settings: Mapping[str, str]) -> bool:
+    return "[" not in settings["split"]
 
 
 def _parts(address: str) -> tuple[str, dict[str, str]]:
