@@ -112,8 +112,14 @@ def choose_unique(pool: Corpus, num_tokens: int, seed: int) -> Corpus:
 
 
 def _refuse_own_output(shards: list[Shard], place: Path | Workspace) -> None:
-    """Raise a `CorpusError` where the output would become input of the next run, or the reverse."""
+    """Raise a `CorpusError` where the output would be input of the next run, or the reverse."""
     out = (place.root if isinstance(place, Workspace) else Path(place)).resolve()
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(
+            f"{shown(out)}: the output folder's name is not UTF-8: choose another one"
+        ) from error
     paths = {shard.path for shard in shards if shard.files != (None,)}
     folders = {file.parent for shard in shards for file in shard.files if file is not None}
     for path in sorted(paths):
@@ -166,28 +172,32 @@ def _prepare(
 def _read(config: CorpusConfig, shards: list[Shard], num_workers: int) -> list[dict[str, Any]]:
     num_files = sum(len(shard.files) for shard in shards)
     bad: list[str] = []
-    large = False
+    warned = False
     with progress("reading and cleaning", len(shards), "shards") as advance:
 
         def on_done(marker: dict[str, Any]) -> None:
-            nonlocal large
+            nonlocal warned
             bad.extend(marker["bad"])
-            for message in marker["bad"]:
-                say(f"bad file: {message}")
-            if not large and marker["metadata_bytes"] > LARGE_METADATA * marker["text_bytes"]:
-                large = True
-                times = marker["metadata_bytes"] / marker["text_bytes"]
-                say(
-                    f"metadata take {times:.0f} times the bytes of their texts, most of it the field "
-                    f"{marker['largest_field']!r}: --drop-fields and --keep-fields leave some out"
-                )
             if len(bad) > config.max_bad_files * num_files:
                 cap = f"more than max_bad_files = {config.max_bad_files:g}"
                 raise CorpusError(f"{bad[0]}; {len(bad)} of {num_files} files are bad, {cap}")
+            for message in marker["bad"]:
+                say(f"bad file: {message}")
+            if not warned and marker["metadata_bytes"] > LARGE_METADATA * marker["text_bytes"]:
+                warned = True
+                _warn_of_metadata(marker)
             advance(1)
 
         calls = [functools.partial(read_shard, shard, config) for shard in shards]
         return side_by_side(calls, num_workers, on_done)
+
+
+def _warn_of_metadata(marker: dict[str, Any]) -> None:
+    times = marker["metadata_bytes"] / marker["text_bytes"]
+    say(
+        f"metadata take {times:.0f} times the bytes of their texts, most of it the field "
+        f"{marker['largest_field']!r}: --drop-fields and --keep-fields leave some out"
+    )
 
 
 def _join_rejects(shards: list[Shard], path: Path) -> None:
