@@ -38,14 +38,15 @@ def values_of_line(line: str) -> list[Any]:
 def is_one_document(reader: io.BufferedReader) -> bool:
     """Tell from a .json file's first bytes whether it is no JSON lines: an array, or values of many lines.
 
-    An array is one that goes on after the first line, or that nothing follows; an object goes on after a
-    first line that ends at a bracket or a comma.
+    An array is one that goes on after the first line, or that nothing follows. An object goes on after a
+    first line that ends at a bracket or a comma, with a name and not with another object.
     """
     head = reader.peek(CHARS_TOGETHER).removeprefix(codecs.BOM_UTF8).lstrip()
-    first, _, rest = head.partition(b"\n")
-    if not head.startswith(b"["):
-        return head.startswith(b"{") and first.rstrip().endswith((b"{", b"[", b","))
-    return not (rest.strip() and _is_json(first))
+    first, end, rest = head.partition(b"\n")
+    if head.startswith(b"["):
+        return not (rest.strip() and _is_json(first))
+    goes_on = first.rstrip().endswith((b"{", b",")) and rest.lstrip().startswith((b'"', b"}"))
+    return head.startswith(b"{") and bool(end) and (goes_on or first.rstrip().endswith(b"["))
 
 
 def values_of_document(reader: io.BufferedReader, max_bytes: int) -> Iterator[tuple[int, Any]]:

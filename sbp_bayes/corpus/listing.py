@@ -99,27 +99,28 @@ def list_files(path: Path, left_out: LeftOut | None = None) -> list[Path]:
             raise CorpusError(f"{shown(path)}: unknown kind of file (known: {KNOWN})")
         return [path]
     left_out = LeftOut() if left_out is None else left_out
-    files = list(_walk(path, (), left_out))
+    files = list(_walk(path, path, (), left_out))
     if not files:
         others = f"; it holds {left_out}" if left_out.counts else ""
         raise CorpusError(f"{shown(path)}: no files of known kinds in this folder ({KNOWN}){others}")
     return sorted(files, key=lambda p: p.relative_to(path).as_posix())
 
 
-def _walk(folder: Path, above: tuple[Path, ...], left_out: LeftOut) -> Iterator[Path]:
+def _walk(root: Path, folder: Path, above: tuple[Path, ...], left_out: LeftOut) -> Iterator[Path]:
     if (own := folder.resolve()) in above:  # a link in a circle: its files are listed already
         return
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
         raise CorpusError(f"{shown(folder)}: cannot be read ({error.strerror})") from error
     for entry in entries:
+        name = shown(entry.relative_to(root))
         if entry.name.startswith("."):
-            left_out.add("hidden", shown(entry.name))
+            left_out.add("hidden", name)
         elif entry.is_dir():
-            yield from _walk(entry, (*above, own), left_out)
+            yield from _walk(root, entry, (*above, own), left_out)
         elif kind_of(entry.name) is None:
-            left_out.add(_ending(entry.name), shown(entry.name))
+            left_out.add(_ending(entry.name), name)
         elif entry.is_file():
             yield entry
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sbp_bayes.base.stage import read_manifest
+from sbp_bayes.cli import main
 from sbp_bayes.corpus import Corpus
 
 
@@ -46,9 +47,9 @@ def test_fields_are_chosen_by_flags_and_stand_in_the_plan(folder, tmp_path, sbp,
         assert read_manifest(tmp_path / "out").config["drop_fields"] == ["a", "b.c"]
 
 
-def test_what_is_left_out_is_said_and_shown(folder, tmp_path, sbp, capfd):
-    sbp("corpus", folder, "--vocab-size", 300, "--out", tmp_path / "out")
-    lines = capfd.readouterr().err.splitlines()
+def test_what_is_left_out_is_said_and_shown(folder, tmp_path, sbp, capsys):
+    assert main(["corpus", str(folder), "--vocab-size", "300", "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith("left out: empty text, 1 of ") for line in lines)
     assert "not read: 1 .txt (notes.txt)" in lines
     shown = [line.split() for line in sbp("corpus", "stats", tmp_path / "out").splitlines()]

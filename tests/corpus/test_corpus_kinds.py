@@ -84,7 +84,7 @@ def test_kinds_are_read_by_ending_and_the_rest_is_counted_and_named(tmp_path, sa
     manifest = prepare_corpus(settings_for(root), tmp_path / "out")
     assert manifest.counts["read"] == 80
     left_out = manifest.counts["files_left_out"]
-    assert left_out[".txt"] == {"files": 4, "first": ["w.txt", "v.txt", "x.txt"]}
+    assert left_out[".txt"] == {"files": 4, "first": ["sub/w.txt", "v.txt", "x.txt"]}
     assert {ending: entry["files"] for ending, entry in left_out.items()} == {
         ".txt": 4,
         "hidden": 2,
@@ -93,7 +93,7 @@ def test_kinds_are_read_by_ending_and_the_rest_is_counted_and_named(tmp_path, sa
         ".part": 1,
         "without an ending": 1,
     }
-    assert "not read: 4 .txt (w.txt, v.txt, x.txt, …)" in said
+    assert "not read: 4 .txt (sub/w.txt, v.txt, x.txt, …)" in said
     assert "not read: 2 hidden (.git, .gitattributes)" in said
     assert "not read: 1 without an ending (README)" in said
 
@@ -124,6 +124,14 @@ def test_json_is_read_in_any_form(tmp_path, monkeypatch, form, chars_together):
         assert [d.text for d in documents] == [x["text"] for x in OBJECTS]
         assert [d.id for d in documents] == [f"{name}:{i}" for i in (1, 2, 3)]
         assert documents[0].metadata == {"n": {"m": [1, 2]}}
+
+
+def test_lines_of_json_stay_lines_whatever_the_first_is(tmp_path):
+    """A damaged first line, one beyond the first look that ends at a comma there, or an array of its own."""
+    for first in (b'{"text": "a', b'{"text": "' + b"," * 100_000 + b'"}', b'[{"text": "a"}]', b"[1]", b"{"):
+        path = write(tmp_path / "x.json", first + b"\n\n" + LINE + b"\n")
+        (*_, last) = read_documents(path, rejects=RejectLog(max_bad_share=0.5))
+        assert last.id == "x.json:3"
 
 
 def test_an_array_that_breaks_off_gives_what_came_before(tmp_path):
