@@ -80,7 +80,7 @@ def _gzip_member(file: BinaryIO) -> Iterator[bytes]:
     while not member.eof:
         data = chunk = file.read(PIECE_BYTES)
         before, num_given = member.copy(), 0
-        while data or not num_given:
+        while not member.eof and (data or not num_given):
             try:
                 piece = member.decompress(data, PIECE_BYTES)
             except zlib.error as error:  # this call's content is lost with it, hence the chunk once more

@@ -134,6 +134,13 @@ def test_lines_of_json_stay_lines_whatever_the_first_is(tmp_path):
         assert last.id == "x.json:3"
 
 
+def test_a_number_that_goes_on_in_the_next_bytes_is_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("sbp_bayes.corpus.json_text.CHARS_TOGETHER", 1)
+    log = RejectLog(max_bad_share=0.9)
+    (document,) = read_documents(write(tmp_path / "x.json", '[123, {"text": "a"}]'), rejects=log)
+    assert (document.id, log.num_records) == ("x.json:2", 2)
+
+
 def test_an_array_that_breaks_off_gives_what_came_before(tmp_path):
     for tail in ('{"text": "tw', "rubbish, ...]"):
         log = RejectLog()

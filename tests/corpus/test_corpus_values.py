@@ -2,7 +2,10 @@
 
 import datetime
 import decimal
+import gzip
 import json
+import random
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +16,7 @@ import zstandard
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.progress import use_display
 from sbp_bayes.corpus import Corpus, CorpusConfig, RejectLog, prepare_corpus, read_documents
-from sbp_bayes.corpus.compressed import Decompressed
+from sbp_bayes.corpus.compressed import PIECE_BYTES, Decompressed
 from sbp_bayes.corpus.fields import Fields
 from sbp_bayes.corpus.parquet import parquet_rows
 
@@ -101,6 +104,55 @@ def test_values_that_json_lines_cannot_keep_are_counted(tmp_path):
     (document,) = read_documents(tmp_path / "x.jsonl", rejects=log)
     assert (document.metadata, document.url, document.label) == ({"n": 1}, None, None)
     assert log.lost_values == {"bad": 1, "url": 1, "label": 1}
+
+
+PACK = {"gzip": gzip.compress, "zstd": zstandard.compress}
+
+
+@pytest.mark.parametrize("compression", PACK)
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES, 300_000])
+def test_members_of_any_size_among_padding_and_before_rubbish(tmp_path, compression, size):
+    """Sizes at which a piece, or the input for it, ends where the member does."""
+    path, pack = tmp_path / "x", PACK[compression]
+    for content in (bytes(size), random.Random(size).randbytes(size)):
+        for padding in (0, 1, 512, 3 * PIECE_BYTES):
+            members = pack(content) + bytes(padding) + pack(content) + bytes(padding)
+            for rubbish in (b"", b"\n", b"rubbish" * 20_000):
+                path.write_bytes(members + rubbish)
+                with Decompressed(path, compression) as stream:
+                    assert stream.readall() == 2 * content
+                    assert stream.has_rubbish == bool(rubbish)
+        path.write_bytes(pack(content)[:-1])
+        with Decompressed(path, compression) as stream, pytest.raises(OSError, match="truncated"):
+            stream.readall()
+
+
+def test_all_before_a_damaged_byte_of_gzip_is_delivered(tmp_path):
+    """As much as zlib has of it byte by byte, and no byte twice."""
+    packed = bytearray(gzip.compress(bytes(random.Random(1).choices(b"abcdefgh\n", k=400_000))))
+    for place in (30_000, 100_000, len(packed) - 100):
+        damaged = packed[:place] + b"\xff\xff\xff" + packed[place + 3 :]
+        (tmp_path / "x").write_bytes(damaged)
+        expected, member = b"", zlib.decompressobj(wbits=31)
+        with pytest.raises(zlib.error):
+            for i in range(len(damaged)):
+                expected += member.decompress(damaged[i : i + 1])
+        found = bytearray()
+        with Decompressed(tmp_path / "x", "gzip") as stream, pytest.raises(OSError, match="Error -3"):
+            while data := stream.read(1000):
+                found += data
+        assert found[: len(expected)] == expected
+        assert len(found) - len(expected) < 300  # what zlib had of the last byte's input before it failed
+
+
+@pytest.mark.parametrize("compression", PACK)
+def test_bytes_between_two_members_are_damage(tmp_path, compression):
+    member = PACK[compression](b"text")
+    (tmp_path / "x").write_bytes(member + b"rubbish" + member)
+    with Decompressed(tmp_path / "x", compression) as stream:
+        assert stream.read(4) == b"text"
+        with pytest.raises(OSError, match="other bytes between two members"):
+            stream.read(4)
 
 
 def test_windows_up_to_two_gibibytes(tmp_path):
