@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -50,6 +52,21 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
         numbers = read_json(path)
         assert len(numbers) == 50_000
         assert len(set(numbers)) == 1
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_files_follow_the_umask_whatever_their_writer_sets(tmp_path, umask, mode):
+    former = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "file") as temporary:
+            temporary.unlink()  # a library that writes beside the path and renames, for its owner alone
+            temporary.touch(0o600)
+        with atomic_directory(tmp_path / "folder", known=["inner"]) as temporary:
+            (temporary / "inner").touch(0o600)
+    finally:
+        os.umask(former)
+    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("file", "folder/inner")]
+    assert modes == [mode, mode]
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
