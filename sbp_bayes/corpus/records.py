@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.corpus.files import (
     COLUMNS,
     ROWS_TOGETHER,
@@ -43,8 +44,8 @@ class Document:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class Corpus:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus(ArrayRecord):
     """N tokenised documents.
 
     Attributes:

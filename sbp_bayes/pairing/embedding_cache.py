@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.store import append_json_line, atomic_path, write_text, writing_to
 from sbp_bayes.corpus import Corpus
@@ -36,8 +37,8 @@ class _Window:
     flops: float
 
 
-@dataclasses.dataclass(frozen=True)
-class _Kept:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Kept(ArrayRecord):
     vectors: np.ndarray
     records: list[_Window]
 

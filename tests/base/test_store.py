@@ -59,7 +59,9 @@ def test_files_follow_the_umask_whatever_their_writer_sets(tmp_path, umask, mode
     former = os.umask(umask)
     try:
         with atomic_path(tmp_path / "file") as temporary:
-            temporary.unlink(missing_ok=True)  # a library that writes beside the path and renames, for its owner alone
+            temporary.unlink(
+                missing_ok=True
+            )  # a library that writes beside the path and renames, for its owner alone
             temporary.touch(0o600)
         with atomic_directory(tmp_path / "folder", known=["inner"]) as temporary:
             (temporary / "inner").touch(0o600)
