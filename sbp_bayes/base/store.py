@@ -8,7 +8,7 @@ import shutil
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sbp_bayes.base.errors import StoreError
 
@@ -23,6 +23,9 @@ REFUSALS = (
     errno.ENOTDIR,
 )
 """No space, a limit, no permission, or a file where a folder should be (and the reverse)."""
+
+TAIL_BYTES = 1 << 16
+"""Bytes of a file's end that are searched together for the last whole line."""
 
 
 @contextlib.contextmanager
@@ -131,9 +134,27 @@ def read_json(path: Path) -> Any:
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Append one JSON line to `path` with a single write, so that a kill leaves at most a torn tail."""
-    with writing_to(path), open(path, "ab") as file:
+    """Append one JSON line to `path` with a single write, so that a kill leaves at most a torn tail.
+
+    A torn tail that an earlier kill left is cut off first: it is no line, and would spoil this one.
+    """
+    with writing_to(path), open(path, "a+b") as file:
+        _cut_torn_tail(file)
         file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+
+
+def _cut_torn_tail(file: BinaryIO) -> None:
+    size = end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - TAIL_BYTES) if end < size else end - 1  # most files end with a whole line
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
 
 
 def read_json_lines(path: Path) -> list[Any]:

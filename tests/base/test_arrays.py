@@ -8,7 +8,7 @@ import torch
 
 from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.records import Batch
-from sbp_bayes.corpus import Corpus
+from sbp_bayes.corpus import Corpus, Document
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +24,6 @@ def test_equal_content_is_equal() -> None:
         return Record(np.array([1.0, np.nan]), torch.tensor([np.nan, 2.0]), (np.arange(3),), "a")
 
     assert record() == record()
-    assert not record() != record()
 
 
 @pytest.mark.parametrize(
@@ -54,8 +53,6 @@ def test_a_record_cannot_be_hashed() -> None:
 def test_batches_and_corpora_compare(tmp_path) -> None:
     batches = [Batch(*(torch.arange(4).reshape(2, 2) + i for _ in range(3))) for i in (0, 0, 1)]
     assert batches[0] == batches[1] != batches[2]
-    from sbp_bayes.corpus import Document
-
     documents = [Document(id=f"d{i}", text="ab", source="s", metadata={"n": i}) for i in range(2)]
     corpus = Corpus.from_tokens(documents, [np.array([5, 6]), np.array([7])], vocab_size=10)
     corpus.save(tmp_path)

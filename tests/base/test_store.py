@@ -173,6 +173,23 @@ def test_appended_lines_are_read_back_without_a_torn_tail(tmp_path):
         assert read_json_lines(path) == values[: whole[:cut].count(b"\n")]
 
 
+@pytest.mark.parametrize("last", ["x", "y" * 200_000])
+def test_a_line_after_a_torn_tail_is_whole(tmp_path, last):
+    """Wherever a kill cut the last line, the next one is read back, and every line before the cut."""
+    path = tmp_path / "lines.jsonl"
+    values = [{"text": "naïve"}, last]
+    for value in values:
+        append_json_line(path, value)
+    whole = path.read_bytes()
+    cuts = range(len(whole)) if len(whole) < 100 else (len(whole) - 1, len(whole) - 150_000, 20)
+    for cut in cuts:
+        path.write_bytes(whole[:cut])
+        kept = values[: whole[:cut].count(b"\n")]
+        append_json_line(path, {"step": 3})
+        append_json_line(path, {"step": 4})
+        assert read_json_lines(path) == [*kept, {"step": 3}, {"step": 4}]
+
+
 def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b'{"a": 1}\n{"torn{"b": 2}\n{"c": 3}\n')
