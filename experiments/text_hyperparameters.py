@@ -51,7 +51,7 @@ def run(config: HyperparametersConfig) -> list[dict[str, Any]]:
 
 
 def _record(settings: TextSbpConfig, corpus: Manifest, peak_lr: float, weight_decay: float) -> dict[str, Any]:
-    data, seed = load_data(corpus), settings.seeds[0]
+    data, seed = load_data(corpus, verify=True), settings.seeds[0]
     stage = pretrain(
         settings.pretrain(seed, peak_lr=peak_lr, weight_decay=weight_decay),
         choose_unique(data.pool, settings.unique_tokens, seed),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import PLAN, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
 from sbp_bayes.corpus import Corpus, CorpusConfig, Tokenizer, choose_unique, prepare_corpus, read_documents
@@ -29,8 +30,8 @@ class PreparedCorpus:
         return Tokenizer.load(self.manifest.directory / TOKENIZER)
 
     def split(self, name: str) -> Corpus:
-        """Load the split "pool", "validation" or "test"."""
-        return Corpus.load(self.manifest.directory / name)
+        """Load the split "pool", "validation" or "test", verified by one of torchrun's processes."""
+        return Corpus.load(self.manifest.directory / name, verify=torchrun_rank() == 0)
 
     def unique(self, num_tokens: int | None) -> Corpus:
         """Return the pool, or a random `num_tokens` of it: the same ones for every stage."""
@@ -135,7 +136,7 @@ def synthetic_corpus(path: str, tokenizer: Tokenizer) -> Corpus:
         raise CorpusError(f"{path} is the output of {manifest.stage!r}, not of 'synthesize'")
     if manifest.inputs["tokenizer"] != tokenizer.fingerprint:
         raise CorpusError(f"{path} was sampled with another tokenizer than the real text's")
-    return Corpus.load(manifest.directory / "corpus")
+    return Corpus.load(manifest.directory / "corpus", verify=torchrun_rank() == 0)
 
 
 def preset(name: str) -> LMConfig:
