@@ -1,6 +1,5 @@
 """What the report shows, as plain JSON types: numbers of every stage, curves, and sampled texts."""
 
-import os
 import platform
 from typing import Any
 
@@ -13,6 +12,7 @@ from sbp_bayes.base.config import encode, fingerprint
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, code_version
 from sbp_bayes.base.store import read_json_lines
+from sbp_bayes.base.workers import usable_cores
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing import PairSet
 
@@ -60,7 +60,7 @@ def report_content(output: RunOutput, config_name: str, run_id: str) -> dict[str
 def machine() -> dict[str, Any]:
     """Return what the run ran on."""
     return {
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
         "python": platform.python_version(),
