@@ -31,6 +31,10 @@ class Display(Protocol):
         """Show the work as finished or broken off."""
         ...
 
+    def say(self, line: str) -> None:
+        """Show one line, once."""
+        ...
+
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
@@ -47,6 +51,11 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         yield lambda n: display.advance(key, n)
     finally:
         display.close(key)
+
+
+def say(line: str) -> None:
+    """Show one line beside the progress of what goes on."""
+    current_display().say(line)
 
 
 def current_display() -> Display:
@@ -86,6 +95,10 @@ class Remote:
         """See `Display`."""
         self.send(("close", f"{self.name}.{key}"))
 
+    def say(self, line: str) -> None:
+        """See `Display`."""
+        self.send(("say", line))
+
 
 def show_event(event: tuple[Any, ...]) -> None:
     """Show what a `Remote` of another process sent."""
@@ -114,6 +127,12 @@ class _Bars:
         if self._live is not None and not self._tasks:
             self._live.stop()
             self._live = None
+
+    def say(self, line: str) -> None:
+        if self._live is None:
+            _say(line)
+        else:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @staticmethod
     def _start() -> "Progress":
@@ -168,6 +187,9 @@ class _Lines:
 
     def close(self, key: str) -> None:
         self._lines.pop(key).close()
+
+    def say(self, line: str) -> None:
+        _say(line)
 
 
 def _say(line: str) -> None:
