@@ -112,19 +112,25 @@ def locked(folder: Path, *, on_wait: Callable[[], None] = lambda: None) -> Itera
 def holder(folder: Path) -> Holder | None:
     """Return the process that holds `folder` as far as its files say; None where no process has signed."""
     last = _last_file(folder)
-    return _signed(folder / LOCK if last is None else last[1])
+    exclusive = None if last is None else _signed(last[1])
+    return exclusive or _signed(folder / LOCK)
 
 
 class _KernelLock:
     """flock on `.lock`; raises OSError where the file system has none."""
 
     def __init__(self, folder: Path) -> None:
+        self._exclusive = _FileLock(folder)
         self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
 
     def take(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            return False
+        last = _last_file(self._exclusive.folder)
+        if last is not None and not self._exclusive.is_free(last[1]):  # of a machine that found no flock here
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             return False
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, _signature(), 0)
@@ -141,16 +147,17 @@ class _FileLock:
     """Exclusive files; see the module."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._own: Path | None = None
         self._unsigned: tuple[Path, float] | None = None
 
     def take(self) -> bool:
-        last = _last_file(self._folder)
+        other = _signed(self.folder / LOCK)  # of a machine that found flock here
+        last = _last_file(self.folder)
         number, former = (0, None) if last is None else last
-        if former is not None and not self._is_free(former):
+        if (other is not None and not other.has_ended) or not (former is None or self.is_free(former)):
             return False
-        own = self._folder / f"{LOCK}.{number + 1}"
+        own = self.folder / f"{LOCK}.{number + 1}"
         try:
             descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -160,12 +167,12 @@ class _FileLock:
             file.flush()
             os.fsync(descriptor)
         # Another process may have taken this file for unsigned, or the former one may have been signed late.
-        if _last_file(self._folder) != (number + 1, own) or not (former is None or self._is_free(former)):
+        if _last_file(self.folder) != (number + 1, own) or not (former is None or self.is_free(former)):
             own.unlink()
             return False
         self._own = own
         for earlier in range(number, 0, -1):
-            (self._folder / f"{LOCK}.{earlier}").unlink(missing_ok=True)
+            (self.folder / f"{LOCK}.{earlier}").unlink(missing_ok=True)
         return True
 
     def release(self) -> None:
@@ -176,7 +183,8 @@ class _FileLock:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _is_free(self, path: Path) -> bool:
+    def is_free(self, path: Path) -> bool:
+        """Whether an exclusive file is held no more."""
         try:
             content = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -214,10 +222,16 @@ def _wait(folder: Path, lock: _KernelLock | _FileLock, on_wait: Callable[[], Non
     while not lock.take():
         if time.monotonic() >= line:
             on_wait()
-            say(f"{folder}: waiting for {holder(folder) or 'another process'}, which works on it")
+            say(f"{folder}: waiting for {_holder_and_way_out(folder)}")
             line = time.monotonic() + SECONDS_BETWEEN_LINES
         time.sleep(pause)
         pause = min(2 * pause, most)
+
+
+def _holder_and_way_out(folder: Path) -> str:
+    found, last = holder(folder), _last_file(folder)
+    name = f"{found or 'another process'}, which works on it"
+    return name if last is None else f"{name} (if it runs no more, remove {last[1]})"
 
 
 def _last_file(folder: Path) -> tuple[int, Path] | None:

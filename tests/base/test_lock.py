@@ -182,6 +182,29 @@ def test_a_holder_of_this_machine_that_has_ended_is_succeeded(tmp_path, changes)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock.8"]
 
 
+def test_machines_that_find_flock_and_those_that_do_not_exclude_each_other(tmp_path):
+    exclusive = lock._FileLock(tmp_path)
+    with locked(tmp_path):
+        assert not exclusive.take()
+    assert exclusive.take()
+    kernel = lock._KernelLock(tmp_path)
+    assert not kernel.take()
+    exclusive.release()
+    assert kernel.take()
+    kernel.release()
+    kernel.close()
+
+
+def test_who_waits_for_a_file_is_told_how_to_end_it(tmp_path, monkeypatch, capsys):
+    left(tmp_path, host="elsewhere")
+    monkeypatch.setattr(lock, "SECONDS_BEFORE_LINE", 0.1)
+    monkeypatch.setattr(lock, "SECONDS_BETWEEN_LINES", 0.1)
+    threading.Timer(0.3, (tmp_path / ".lock.7").unlink).start()
+    with locked(tmp_path):
+        told = f"on elsewhere, which works on it (if it runs no more, remove {tmp_path}/.lock.7)"
+        assert told in capsys.readouterr().err
+
+
 def test_a_file_that_its_maker_never_signed_is_free_after_a_while(tmp_path, monkeypatch):
     (tmp_path / ".lock.3").touch()
     waiting = lock._FileLock(tmp_path)
