@@ -10,7 +10,7 @@ import json
 import shutil
 import textwrap
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +236,8 @@ class _Stage:
         path = self.directory / PLAN
         if path.exists() and not self.fits(found := read_json(path)):
             differences = list(_differences(self.plan, found))
-            way_on = (
-                ", or accept that with --accept-code" if [key for key, _, _ in differences] == [CODE] else ""
-            )
+            is_code = [key for key, _, _ in differences] == [CODE]
+            way_on = ", or accept that with --accept-code" if is_code else ""
             raise StoreError(
                 f"{self.directory} holds the output of another plan (differs in {_written(differences)}): "
                 f"choose another folder, or remove it{way_on}"
@@ -279,9 +278,9 @@ class _Stage:
         path, plan = self.directory / PLAN, self.plan
         attempt = {CODE: plan.code_version, "software": software()}
         record = read_json(path) if path.exists() else _record(plan)
-        if record[CODE] != plan.code_version:
-            say(f"{self.directory}: goes on with code {plan.code_version}, begun with {record[CODE]}")
         attempts = record.get("attempts", [])
+        if attempts and attempts[-1] != attempt:
+            say(f"{self.directory} goes on, with {_written(list(_unequal(attempt, attempts[-1])))}")
         if attempt not in attempts:
             record["attempts"] = [*attempts, attempt]
             write_json(path, record)
@@ -337,10 +336,10 @@ def _unequal(wanted: Any, found: Any, where: str = "") -> Iterator[Difference]:
         yield where, wanted, found
 
 
-def _written(differences: Collection[Difference]) -> str:
+def _written(differences: Sequence[Difference]) -> str:
     shown = [
         f"{key} = {_short(wanted)} here, {_short(found)} in the plan"
-        for key, wanted, found in list(differences)[:DIFFERENCES_SHOWN]
+        for key, wanted, found in differences[:DIFFERENCES_SHOWN]
     ]
     more = len(differences) - len(shown)
     return "; ".join([*shown, f"{more} more"] if more else shown)

@@ -194,7 +194,7 @@ def test_other_code_goes_on_where_it_is_accepted_and_the_manifest_names_both(tmp
     with pytest.raises(StoreError, match="or accept that with --accept-code"):
         run_stage(mended, tmp_path, no_work)
     manifest = run_stage(mended, Folder(tmp_path, accept_code=True), goes_on)
-    assert f"{tmp_path}: goes on with code v1, begun with v0" in capsys.readouterr().err
+    assert f"{tmp_path} goes on, with code_version = v1 here, v0 in the plan\n" in capsys.readouterr().err
     assert (manifest.code_version, manifest.fingerprint) == ("v0", plan().fingerprint)
     assert [attempt["code_version"] for attempt in manifest.attempts] == ["v0", "v1"]
     assert run_stage(plan(), tmp_path, no_work) == run_stage(mended, tmp_path, no_work) == manifest
@@ -229,11 +229,12 @@ def test_a_workspace_begins_anew_with_other_code_and_says_so_or_goes_on_where_it
     )
 
 
-def test_the_manifest_names_the_software_of_every_attempt(tmp_path, monkeypatch):
+def test_the_manifest_names_the_software_of_every_attempt(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(stage, "software", lambda: {"torch": "2.13.0"})
     begun(tmp_path)
     monkeypatch.setattr(stage, "software", lambda: {"torch": "2.14.0"})
     manifest = run_stage(plan(), tmp_path, goes_on)
+    assert "with software.torch = 2.14.0 here, 2.13.0 in the plan" in capsys.readouterr().err
     assert [attempt["software"]["torch"] for attempt in manifest.attempts] == ["2.13.0", "2.14.0"]
 
 
