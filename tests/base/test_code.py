@@ -102,6 +102,14 @@ def test_a_change_of_what_runs_gives_another_version(lab, name, old, new):
     assert version() != before
 
 
+def test_no_two_constants_are_the_same(lab):
+    versions = set()
+    for constant in ("0", "0.0", "False", "''", "b''", "None", "[]", "()", "..."):
+        (lab / "deep" / "very.py").write_text(f"constant = {constant}")
+        versions.add(version())
+    assert len(versions) == 9
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [

@@ -213,6 +213,15 @@ def test_a_file_that_its_maker_never_signed_is_free_after_a_while(tmp_path, monk
     assert waiting.take()
 
 
+def test_of_two_that_find_the_lock_free_one_makes_the_next_file(tmp_path, monkeypatch):
+    left(tmp_path)
+    content = (tmp_path / ".lock.7").read_text()
+    monkeypatch.setattr(lock, "_last_file", lambda folder: (6, tmp_path / ".lock.6"))
+    monkeypatch.setattr(lock._FileLock, "is_free", lambda self, path: True)
+    assert not lock._FileLock(tmp_path).take()
+    assert (tmp_path / ".lock.7").read_text() == content
+
+
 def test_who_finds_a_later_file_than_its_own_gives_way(tmp_path, monkeypatch):
     late = lock._FileLock(tmp_path)
     listed = iter([None])  # a listing from before the others came

@@ -161,7 +161,8 @@ def test_who_waits_goes_on_when_the_other_is_killed(tmp_path, other):
     assert run_stage(SAME, tmp_path, lambda _: Outcome(counts={"by": "me"})).counts == {"by": "me"}
 
 
-def test_nobody_waits_to_be_refused_at_last(tmp_path, other):
+def test_nobody_waits_to_be_refused_at_last(tmp_path, other, monkeypatch):
+    monkeypatch.delattr(stage, "locked")
     with pytest.raises(StoreError, match="differs in code_version = w here, v in the plan"):
         run_stage(dataclasses.replace(SAME, code_version="w"), tmp_path, no_work)
 
@@ -227,6 +228,21 @@ def test_a_workspace_begins_anew_with_other_code_and_says_so_or_goes_on_where_it
     assert run_stage(plan(code_version="v5", stage="tune"), accepting, no_work) == anew, (
         "the finished one first"
     )
+
+
+def test_of_several_stages_of_other_code_the_finished_one_is_taken_or_else_the_last(tmp_path):
+    for number in range(6):
+        begun(Workspace(tmp_path), code_version=f"v{number}")
+    (last,) = [
+        folder
+        for folder, _ in Workspace(tmp_path).siblings(plan(code_version="new"))
+        if read_json(folder / "plan.json")["code_version"] == "v5"
+    ]
+    accepting = Workspace(tmp_path, accept_code=True)
+    assert accepting.folder(plan(code_version="new")) == last
+    finished = run_stage(plan(code_version="v2"), Workspace(tmp_path), goes_on)
+    assert accepting.folder(plan(code_version="new")) == finished.directory
+    assert accepting.folder(plan(code_version="v3")) != finished.directory, "one's own comes first"
 
 
 def test_the_manifest_names_the_software_of_every_attempt(tmp_path, monkeypatch, capsys):
