@@ -106,7 +106,7 @@ class RunOutput:
         ]
 
 
-def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> RunOutput:
+def run(config: TextSbpConfig, work: Path | Workspace, num_workers: int | None = None) -> RunOutput:
     """Run every stage that `work` does not hold yet, the seeds and the oracles side by side.
 
     Args:
@@ -118,7 +118,8 @@ def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> Ru
         SbpError: bad input or settings; what earlier stages wrote stays.
     """
     started = time.monotonic()
-    workspace, num_workers = Workspace(Path(work)), num_workers or usable_cores()
+    workspace = work if isinstance(work, Workspace) else Workspace(Path(work))
+    num_workers = num_workers or usable_cores()
     corpus = prepare_corpus(config.corpus, workspace)
     data, seeds = load_data(corpus, verify=True), config.seeds
     for seed in seeds:  # refuses too little text before any worker starts

@@ -32,6 +32,10 @@ class Display(Protocol):
         """Show the work as finished or broken off."""
         ...
 
+    def say(self, line: str) -> None:
+        """Show one line, once."""
+        ...
+
 
 @contextmanager
 def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
@@ -48,6 +52,11 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         yield lambda n: show_event(("advance", key, n))
     finally:
         show_event(("close", key))
+
+
+def say(line: str) -> None:
+    """Show one line beside the progress of what goes on."""
+    show_event(("say", line))
 
 
 def current_display() -> Display:
@@ -86,6 +95,10 @@ class Remote:
     def close(self, key: str) -> None:
         """See `Display`."""
         self.send(("close", f"{self.name}.{key}"))
+
+    def say(self, line: str) -> None:
+        """See `Display`."""
+        self.send(("say", line))
 
 
 def show_event(event: tuple[Any, ...]) -> None:
@@ -141,6 +154,12 @@ class _Bars:
             self._live.stop()
             self._live = None
 
+    def say(self, line: str) -> None:
+        if self._live is None:
+            _say(line)
+        else:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     @staticmethod
     def _start() -> "Progress":
         from rich.console import Console
@@ -195,6 +214,9 @@ class _Lines:
     def close(self, key: str) -> None:
         self._lines.pop(key).close()
 
+    def say(self, line: str) -> None:
+        _say(line)
+
 
 class _Nothing:
     """What is left of a display that failed."""
@@ -206,6 +228,9 @@ class _Nothing:
         pass
 
     def close(self, key: str) -> None:
+        pass
+
+    def say(self, line: str) -> None:
         pass
 
 

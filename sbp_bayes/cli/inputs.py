@@ -8,7 +8,7 @@ from typing import Any
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
 from sbp_bayes.base.runtime import torchrun_rank
-from sbp_bayes.base.stage import PLAN, Manifest, read_manifest
+from sbp_bayes.base.stage import PLAN, Folder, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
 from sbp_bayes.corpus import Corpus, CorpusConfig, Tokenizer, choose_unique, prepare_corpus, read_documents
 from sbp_bayes.lm import PRESETS, LMConfig
@@ -39,6 +39,11 @@ class PreparedCorpus:
         return pool if num_tokens is None else choose_unique(pool, num_tokens, self.manifest.config["seed"])
 
 
+def place(arguments: argparse.Namespace, part: str = "") -> Folder:
+    """Return the folder that a stage's command writes, or the folder `part` in it."""
+    return Folder(Path(arguments.out) / part, accept_code=arguments.accept_code)
+
+
 def is_stage(path: str) -> bool:
     """Whether `path` is the folder of a stage, and not text."""
     return (Path(path) / PLAN).exists()
@@ -65,7 +70,7 @@ def prepared_or_text(arguments: argparse.Namespace) -> PreparedCorpus:
     if is_stage(arguments.corpus):
         return prepared_corpus(arguments.corpus)
     config = CorpusConfig(paths=(arguments.corpus,), vocab_size=arguments.vocab_size)
-    return PreparedCorpus(prepare_corpus(config, Path(arguments.out) / "corpus"))
+    return PreparedCorpus(prepare_corpus(config, place(arguments, "corpus")))
 
 
 def remember_origin(manifest: Manifest, prepared: PreparedCorpus, num_tokens: int | None) -> None:
