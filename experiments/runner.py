@@ -17,9 +17,12 @@ with warnings.catch_warnings():
 
 from sbp_bayes.base.config import encode
 from sbp_bayes.base.errors import SbpError
+from sbp_bayes.base.stage import Workspace
 
 RUNS = Path("runs")
 WORK = Path("work")
+ACCEPT_CODE = "accept_code"
+"""The setting of every experiment that takes up stages which other code has left: see `Workspace`."""
 
 
 def make_experiment(name: str, configs: Mapping[str, Any], default: str) -> Experiment:
@@ -31,7 +34,7 @@ def make_experiment(name: str, configs: Mapping[str, Any], default: str) -> Expe
     SETTINGS.CAPTURE_MODE = "no"
     SETTINGS.CONFIG.READ_ONLY_CONFIG = False
     experiment = Experiment(name, base_dir=".", save_git_info=False)
-    experiment.add_config(encode(configs[default]))
+    experiment.add_config(encode(configs[default]) | {ACCEPT_CODE: False})
     for config_name, config in configs.items():
         experiment.add_named_config(config_name, encode(config))
     if os.environ.get("RANK", "0") == "0":
@@ -40,6 +43,16 @@ def make_experiment(name: str, configs: Mapping[str, Any], default: str) -> Expe
     logger.setLevel(logging.CRITICAL)  # failures are told once, by `run_command_line`
     experiment.logger = logger  # type: ignore[assignment]
     return experiment
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that plans are made of: a run's without `accept_code` and Sacred's own seed."""
+    return {key: value for key, value in config.items() if key not in (ACCEPT_CODE, "seed")}
+
+
+def workspace(config: Mapping[str, Any]) -> Workspace:
+    """Return the folder of all stages, for a run of these settings."""
+    return Workspace(WORK, accept_code=config[ACCEPT_CODE])
 
 
 def run_command_line(experiment: Experiment, arguments: list[str]) -> int:

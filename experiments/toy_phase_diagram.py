@@ -15,7 +15,13 @@ configure_runtime()
 
 import numpy as np  # noqa: E402
 
-from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.runner import (  # noqa: E402
+    make_experiment,
+    run_command_line,
+    run_folder,
+    settings_of,
+    workspace,
+)
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.data import repetitions  # noqa: E402
 from experiments.toy_validation.run import ArmResult, mean_and_half_width, run  # noqa: E402
@@ -103,9 +109,9 @@ experiment = make_experiment("toy_phase_diagram", {"fact_views": _SETTINGS}, def
 @experiment.main
 def main(_config: dict[str, Any]) -> dict[str, Any]:
     """Run the grid and keep its cells in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key != "seed"}
+    settings = settings_of(_config)
     config = decode(PhaseConfig, settings | {"toy": encode(decode_toy(settings["toy"]))})
-    cells = run_grid(config, Workspace(WORK))
+    cells = run_grid(config, workspace(_config))
     folder = run_folder(experiment)
     if folder is not None:
         record = {"schema_version": SCHEMA_VERSION, "config_fingerprint": fingerprint(encode(config))}

@@ -17,7 +17,13 @@ configure_runtime()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.runner import (  # noqa: E402
+    make_experiment,
+    run_command_line,
+    run_folder,
+    settings_of,
+    workspace,
+)
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.data import concept_pairs, make_data  # noqa: E402
 from experiments.toy_validation.run import SeedRun, tune_and_sample  # noqa: E402
@@ -142,9 +148,9 @@ experiment = make_experiment("toy_rounds", {"fact_views": _SETTINGS}, default="f
 @experiment.main
 def main(_config: dict[str, Any]) -> dict[str, Any]:
     """Run the rounds, print them and keep them in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key != "seed"}
+    settings = settings_of(_config)
     config = decode(RoundsConfig, settings | {"toy": encode(decode_toy(settings["toy"]))})
-    records = run_rounds(config, Workspace(WORK))
+    records = run_rounds(config, workspace(_config))
     for number in range(config.num_rounds + 1):
         own = [record for record in records if record["round"] == number]
         numbers = {

@@ -40,7 +40,7 @@ class Interval:
         return Interval(-self.value, -self.high, -self.low)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Curve:
     """Validation loss of one arm against tokens seen, averaged over seeds or of one of them."""
 

@@ -106,7 +106,7 @@ class RunOutput:
         ]
 
 
-def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> RunOutput:
+def run(config: TextSbpConfig, work: Path | Workspace, num_workers: int | None = None) -> RunOutput:
     """Run every stage that `work` does not hold yet, the seeds and the oracles side by side.
 
     Args:
@@ -118,9 +118,10 @@ def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> Ru
         SbpError: bad input or settings; what earlier stages wrote stays.
     """
     started = time.monotonic()
-    workspace, num_workers = Workspace(Path(work)), num_workers or usable_cores()
+    workspace = work if isinstance(work, Workspace) else Workspace(Path(work))
+    num_workers = num_workers or usable_cores()
     corpus = prepare_corpus(config.corpus, workspace)
-    data, seeds = load_data(corpus), config.seeds
+    data, seeds = load_data(corpus, verify=True), config.seeds
     for seed in seeds:  # refuses too little text before any worker starts
         choose_unique(data.pool, config.unique_tokens, seed)
         choose_unique(data.pool, config.oracle_tokens, seed)
@@ -139,10 +140,10 @@ def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> Ru
     return RunOutput(config=config, data=data, seeds=runs, seconds=time.monotonic() - started)
 
 
-def load_data(manifest: Manifest) -> Data:
-    """Open a prepared corpus; token arrays stay memory-mapped."""
+def load_data(manifest: Manifest, *, verify: bool = False) -> Data:
+    """Open a prepared corpus; token arrays stay memory-mapped. `verify` is that of `Corpus.load`."""
     folder = manifest.directory
-    splits = {name: Corpus.load(folder / name) for name in ("pool", "validation", "test")}
+    splits = {name: Corpus.load(folder / name, verify=verify) for name in ("pool", "validation", "test")}
     return Data(manifest=manifest, tokenizer=Tokenizer.load(folder / "tokenizer.json"), **splits)
 
 

@@ -26,7 +26,7 @@ CALIBRATED, SAMPLES_PER_DOCUMENT = 100, 4
 
 def untrained_model(config: PretrainConfig, work: Workspace) -> Manifest:
     """Write the weights that a pretraining of `config` starts from, as `best`."""
-    plan = plan_stage("untrained", {"model": config.model, "seed": config.seed}, {}, ("lm",))
+    plan = plan_stage("untrained", {"model": config.model, "seed": config.seed}, {}, __name__, device="cpu")
 
     def write(folder: StageFolder) -> Outcome:
         save_model(Transformer(config.model, seed=derive_seed(config.seed, "model")), folder.path / "best")
@@ -131,7 +131,7 @@ def _corpus_stage(
     work: Workspace,
     sample: Callable[[], tuple[Corpus, float]],
 ) -> Manifest:
-    plan = plan_stage(name, settings, inputs, ("lm", "corpus", "concept", "synthesizer"))
+    plan = plan_stage(name, settings, inputs, __name__, device="cpu")
 
     def write(folder: StageFolder) -> Outcome:
         corpus, flops = sample()

@@ -33,6 +33,10 @@ class TrainingError(SbpError):
     """A loss that is not finite, a source of tokens that ran dry, or a step that memory does not hold."""
 
 
+class WorkerError(SbpError):
+    """A worker process that was ended before its work was done, mostly because memory ran out."""
+
+
 class StoreError(SbpError):
     """State on disk that is damaged, belongs to another plan, or cannot be written (disk full)."""
 

@@ -3,6 +3,7 @@
 Everything goes to stderr. A worker process hands its progress to the process that started it.
 """
 
+import contextlib
 import itertools
 import sys
 import time
@@ -45,17 +46,17 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
         total: units in the whole work, those that an earlier attempt finished included.
         unit: plural name of the unit, for instance "tokens".
     """
-    display, key = current_display(), str(next(_numbers))
-    display.open(key, description, total, unit)
+    key = str(next(_numbers))
+    show_event(("open", key, description, total, unit))
     try:
-        yield lambda n: display.advance(key, n)
+        yield lambda n: show_event(("advance", key, n))
     finally:
-        display.close(key)
+        show_event(("close", key))
 
 
 def say(line: str) -> None:
     """Show one line beside the progress of what goes on."""
-    current_display().say(line)
+    show_event(("say", line))
 
 
 def current_display() -> Display:
@@ -101,9 +102,34 @@ class Remote:
 
 
 def show_event(event: tuple[Any, ...]) -> None:
-    """Show what a `Remote` of another process sent."""
-    method, *arguments = event
-    getattr(current_display(), method)(*arguments)
+    """Show a call of a `Display`, as a `Remote` of another process sends it.
+
+    A display that fails, for instance because its terminal has gone, is given up after one line that says
+    why: work does not end with its display.
+    """
+    try:
+        method, key, *arguments = event
+        if method == "open":
+            _shown[key] = arguments[0]
+        elif method == "close":
+            _shown.pop(key, None)
+        getattr(current_display(), method)(key, *arguments)
+    except Exception as error:  # whatever a terminal or an event can raise
+        stop_showing(error)
+
+
+def stop_showing(error: Exception) -> None:
+    """Show no more progress, and say why in one line, once, if that can be said at all."""
+    if isinstance(_display, _Nothing):
+        return
+    use_display(_Nothing())
+    with contextlib.suppress(OSError, ValueError):
+        _say(f"progress is shown no longer: {type(error).__name__}: {error}")
+
+
+def works_of_others() -> list[str]:
+    """Return the descriptions of what other processes are working on, as far as they show it."""
+    return [description for key, description in _shown.items() if not key.isdecimal()]
 
 
 class _Bars:
@@ -192,9 +218,27 @@ class _Lines:
         _say(line)
 
 
+class _Nothing:
+    """What is left of a display that failed."""
+
+    def open(self, key: str, description: str, total: int, unit: str) -> None:
+        pass
+
+    def advance(self, key: str, n: int) -> None:
+        pass
+
+    def close(self, key: str) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 _display: Display | None = None
+_shown: dict[str, str] = {}
+"""Key → description of every work that is open here."""
 _numbers = itertools.count()

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from sbp_bayes.base.stage import Manifest
+from sbp_bayes.base.stage import Folder, Manifest
 from sbp_bayes.cli.settings import configure
 from sbp_bayes.corpus import CorpusConfig, prepare_corpus
 
@@ -21,7 +21,9 @@ def run_corpus(arguments: argparse.Namespace) -> Manifest:
         "seed": arguments.seed,
     }
     config = configure(CorpusConfig, flags, arguments.assignments)
-    return prepare_corpus(config, Path(arguments.out), num_workers=arguments.workers)
+    return prepare_corpus(
+        config, Folder(Path(arguments.out), arguments.accept_code), num_workers=arguments.workers
+    )
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
 from sbp_bayes.base.progress import say
-from sbp_bayes.base.stage import PLAN, Manifest, read_manifest
+from sbp_bayes.base.runtime import torchrun_rank
+from sbp_bayes.base.stage import PLAN, Folder, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
 from sbp_bayes.corpus import (
     Corpus,
@@ -39,13 +40,18 @@ class PreparedCorpus:
         return Tokenizer.load(self.manifest.directory / TOKENIZER)
 
     def split(self, name: str) -> Corpus:
-        """Load the split "pool", "validation" or "test"."""
-        return Corpus.load(self.manifest.directory / name)
+        """Load the split "pool", "validation" or "test", verified by one of torchrun's processes."""
+        return Corpus.load(self.manifest.directory / name, verify=torchrun_rank() == 0)
 
     def unique(self, num_tokens: int | None) -> Corpus:
         """Return the pool, or a random `num_tokens` of it: the same ones for every stage."""
         pool = self.split("pool")
         return pool if num_tokens is None else choose_unique(pool, num_tokens, self.manifest.config["seed"])
+
+
+def place(arguments: argparse.Namespace, part: str = "") -> Folder:
+    """Return the folder that a stage's command writes, or the folder `part` in it."""
+    return Folder(Path(arguments.out) / part, accept_code=arguments.accept_code)
 
 
 def is_stage(path: str) -> bool:
@@ -74,7 +80,7 @@ def prepared_or_text(arguments: argparse.Namespace) -> PreparedCorpus:
     if is_stage(arguments.corpus):
         return prepared_corpus(arguments.corpus)
     config = CorpusConfig(paths=(arguments.corpus,), vocab_size=arguments.vocab_size)
-    return PreparedCorpus(prepare_corpus(config, Path(arguments.out) / "corpus"))
+    return PreparedCorpus(prepare_corpus(config, place(arguments, "corpus")))
 
 
 def remember_origin(manifest: Manifest, prepared: PreparedCorpus, num_tokens: int | None) -> None:
@@ -149,7 +155,7 @@ def synthetic_corpus(path: str, tokenizer: Tokenizer) -> Corpus:
         raise CorpusError(f"{path} is the output of {manifest.stage!r}, not of 'synthesize'")
     if manifest.inputs["tokenizer"] != tokenizer.fingerprint:
         raise CorpusError(f"{path} was sampled with another tokenizer than the real text's")
-    return Corpus.load(manifest.directory / "corpus")
+    return Corpus.load(manifest.directory / "corpus", verify=torchrun_rank() == 0)
 
 
 def preset(name: str) -> LMConfig:

@@ -42,6 +42,10 @@ OUT = {
     "export-hf": "a folder that is new, empty, or an earlier export, which is replaced",
 }
 
+ACCEPT_CODE = (
+    "go on with what another version of the code has left unfinished in DIR, or use what it has finished; "
+    "the manifest names both versions (default: an error)"
+)
 
 READERS = ("runs", "corpus stats", "pair report", "plan pairing")
 """Commands that write nothing."""
@@ -70,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
         add_arguments(command)
         if name not in READERS:
             command.add_argument("--out", required=True, metavar="DIR", help=OUT.get(name, OUT["stage"]))
+        if name not in (*READERS, "export-hf"):
+            command.add_argument("--accept-code", action="store_true", help=ACCEPT_CODE)
         if name not in (*READERS, "evaluate", "export-hf"):
             _add_settings(command)
     return parser

@@ -47,7 +47,7 @@ def run_pair(arguments: argparse.Namespace) -> Manifest:
     manifest = build_pairs(
         config,
         corpus,
-        Path(arguments.out),
+        inputs.place(arguments),
         validation=validation,
         model=model,
         engine=engine,
@@ -83,7 +83,7 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
         PairSet.load(pairs / "train"),
         prepared.split("validation"),
         PairSet.load(pairs / "validation"),
-        Path(arguments.out),
+        inputs.place(arguments),
         **_checkpoints(arguments),
     )
     if torchrun_rank() == 0:
@@ -106,7 +106,7 @@ def run_synthesize(arguments: argparse.Namespace) -> Manifest:
     limit = (load_model(model).config.context_length - 2) // 2  # a row is EOS, d1, SEP and d2
     config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
     return synthesize(
-        config, model, corpus, Path(arguments.out), tokenizer=tokenizer, num_workers=arguments.workers
+        config, model, corpus, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
     )
 
 
@@ -130,7 +130,7 @@ def run_pretrain(arguments: argparse.Namespace) -> Manifest:
     )
     validation, checkpoints = prepared.split("validation"), _checkpoints(arguments)
     return pretrain(
-        config, real, synthetic, validation, Path(arguments.out), tokenizer=tokenizer, **checkpoints
+        config, real, synthetic, validation, inputs.place(arguments), tokenizer=tokenizer, **checkpoints
     )
 
 
@@ -138,7 +138,7 @@ def run_evaluate(arguments: argparse.Namespace) -> Manifest:
     """Score a split of a prepared corpus, or any text as it is."""
     model = inputs.model_folder(arguments.model)
     corpus, _ = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.split(arguments.split))
-    return evaluate(model, corpus, Path(arguments.out))
+    return evaluate(model, corpus, inputs.place(arguments))
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], Manifest]] = {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,10 +13,21 @@ from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.errors import CorpusError, StoreError
 from sbp_bayes.base.progress import progress, say
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import (
+    Folder,
+    Manifest,
+    Outcome,
+    Place,
+    StageFolder,
+    Workspace,
+    as_place,
+    plan_stage,
+    run_stage,
+)
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.base.workers import side_by_side, usable_cores
 from sbp_bayes.corpus.config import CorpusConfig
+from sbp_bayes.corpus.hashes import hash_files
 from sbp_bayes.corpus.hub import PREFIX as HUB
 from sbp_bayes.corpus.hub import hub_fingerprint
 from sbp_bayes.corpus.listing import LeftOut, list_files, shown
@@ -32,6 +42,9 @@ from sbp_bayes.corpus.splits import SPLITS
 from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
 
 TOKENIZER, REJECTS, INPUTS, SCRATCH = "tokenizer.json", "rejects.jsonl", "inputs.json", "shards"
+HASHES = ".hashes.json"
+"""Beside the stage's output, or in the workspace: hashes of input files that were read before."""
+
 BYTES_PER_WORKER = 32_000_000
 LARGE_METADATA = 4
 """Metadata are large where they take so many times the bytes of their texts."""
@@ -40,9 +53,7 @@ Content = tuple[str, int, str]
 """A file's name relative to its path, its size and its hash."""
 
 
-def prepare_corpus(
-    config: CorpusConfig, directory: Path | Workspace, *, num_workers: int | None = None
-) -> Manifest:
+def prepare_corpus(config: CorpusConfig, directory: Place, *, num_workers: int | None = None) -> Manifest:
     """Read, clean, de-duplicate, split and tokenise the documents of `config.paths` into `directory`.
 
     Writes `tokenizer.json` (trained on the unique pool documents alone), the corpora `pool/`,
@@ -64,9 +75,10 @@ def prepare_corpus(
     """
     left_out = LeftOut()
     shards = list_shards(config, Path(), left_out)  # as they are now: stamped first, then fingerprinted
-    _refuse_own_output(shards, directory)
-    contents = _contents_of(config)
-    plan = plan_stage("corpus", config, _fingerprints(contents), ("corpus",))
+    place = as_place(directory)
+    _refuse_own_output(shards, place)
+    contents = _contents_of(config, place.root / HASHES)
+    plan = plan_stage("corpus", config, _fingerprints(contents), __name__)
     if num_workers is None:
         num_bytes = sum(size for shard in shards for size, _ in shard.stamps)
         num_workers = min(usable_cores(), 1 + num_bytes // BYTES_PER_WORKER)
@@ -76,9 +88,9 @@ def prepare_corpus(
         return _prepare(config, shards, folder, num_workers, left_out)
 
     try:
-        return run_stage(plan, directory, work)
+        return run_stage(plan, place, work)
     except StoreError as error:
-        changed = "" if isinstance(directory, Workspace) else _changed_files(Path(directory), contents)
+        changed = _changed_files(place.folder(plan), contents)
         raise StoreError(f"{error}{changed}") from error
 
 
@@ -88,7 +100,7 @@ def load_corpus_inputs(config: CorpusConfig) -> dict[str, str]:
     Raises:
         CorpusError: a path is missing or unreadable.
     """
-    return _fingerprints(_contents_of(config))
+    return _fingerprints(_contents_of(config, None))
 
 
 def choose_unique(pool: Corpus, num_tokens: int, seed: int) -> Corpus:
@@ -111,9 +123,9 @@ def choose_unique(pool: Corpus, num_tokens: int, seed: int) -> Corpus:
     return pool.select(chosen)
 
 
-def _refuse_own_output(shards: list[Shard], place: Path | Workspace) -> None:
+def _refuse_own_output(shards: list[Shard], place: Folder | Workspace) -> None:
     """Raise a `CorpusError` where the output would be input of the next run, or the reverse."""
-    out = (place.root if isinstance(place, Workspace) else Path(place)).resolve()
+    out = place.root.resolve()
     try:
         str(out).encode()
     except UnicodeEncodeError as error:
@@ -239,16 +251,21 @@ def _fingerprints(contents: dict[str, list[Content]]) -> dict[str, str]:
     return {path: fingerprint(known) for path, known in contents.items()}
 
 
-def _contents_of(config: CorpusConfig) -> dict[str, list[Content]]:
-    return {path: _contents(path, streaming=config.limit_documents is not None) for path in config.paths}
+def _contents_of(config: CorpusConfig, memory: Path | None) -> dict[str, list[Content]]:
+    return {path: _contents(config, path, memory) for path in config.paths}
 
 
-def _contents(path: str, streaming: bool) -> list[Content]:
+def _contents(config: CorpusConfig, path: str, memory: Path | None) -> list[Content]:
     if path.startswith(PACKAGED):
         return [(path, 0, packaged_fingerprint(path.removeprefix(PACKAGED)))]
     if path.startswith(HUB):
+        streaming = config.limit_documents is not None
         return [(path, 0, hub_fingerprint(path.removeprefix(HUB), streaming=streaming))]
-    return [(source_name(path, f), *_size_and_hash(f)) for f in list_files(Path(path))]
+    files = list_files(Path(path))
+    return [
+        (source_name(path, file), content.num_bytes, content.sha256)
+        for file, content in zip(files, hash_files(files, memory), strict=True)
+    ]
 
 
 def _changed_files(directory: Path, contents: dict[str, list[Content]]) -> str:
@@ -260,12 +277,3 @@ def _changed_files(directory: Path, contents: dict[str, list[Content]]) -> str:
     changed = sorted({name for path, name, _, _ in before ^ now if path in contents})
     more = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
     return f"; changed since then: {', '.join(changed[:3])}{more}" if changed else ""
-
-
-def _size_and_hash(path: Path) -> tuple[int, str]:
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return path.stat().st_size, digest
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from sbp_bayes.base.progress import progress
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, Window, rows_of
 from sbp_bayes.evaluation.scores import DocumentScores
 from sbp_bayes.lm import Transformer, load_model, model_fingerprint, score_rows
@@ -39,7 +39,7 @@ def score_corpus(model: Transformer, corpus: Corpus) -> DocumentScores:
     )
 
 
-def evaluate(model_dir: Path, corpus: Corpus, directory: Path | Workspace) -> Manifest:
+def evaluate(model_dir: Path, corpus: Corpus, directory: Place) -> Manifest:
     """Score `corpus` under the model in `model_dir` as a stage; the scores go to `scores.npz`.
 
     Returns:
@@ -53,7 +53,7 @@ def evaluate(model_dir: Path, corpus: Corpus, directory: Path | Workspace) -> Ma
     model = load_model(model_dir)
     model.config.require_known(corpus.tokens, "the corpus")
     inputs = {"model": model_fingerprint(model_dir), "corpus": corpus.fingerprint}
-    plan = plan_stage("evaluate", None, inputs, ("evaluation", "lm", "corpus"))
+    plan = plan_stage("evaluate", None, inputs, __name__, device="cpu")
 
     def work(folder: StageFolder) -> Outcome:
         scores = score_corpus(model, corpus)

@@ -16,9 +16,14 @@ stands for torch.autocast, which cannot see into gradients written by hand and w
 
 def matmul_dtype(name: MatmulDtype, device: str | None = None) -> torch.dtype | None:
     """Return the format for `Transformer.set_matmul_dtype` on `device` (None: the CPU); None is float32."""
+    return torch.bfloat16 if resolved_matmul_dtype(name, device) == "bfloat16" else None
+
+
+def resolved_matmul_dtype(name: MatmulDtype, device: str | None = None) -> Literal["float32", "bfloat16"]:
+    """Return what `name` stands for on `device` (None: the CPU) of this machine."""
     if name == "auto":
-        name = "bfloat16" if _bfloat16_is_native(device or "cpu") else "float32"
-    return torch.bfloat16 if name == "bfloat16" else None
+        return "bfloat16" if _bfloat16_is_native(device or "cpu") else "float32"
+    return name
 
 
 def _bfloat16_is_native(device: str) -> bool:

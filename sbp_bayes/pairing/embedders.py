@@ -9,7 +9,7 @@ from sbp_bayes.pairing import minilm, qwen3, sentence
 from sbp_bayes.pairing.embed import Embedder, weights_fingerprint
 from sbp_bayes.pairing.hidden_states import SelfEmbedder
 from sbp_bayes.pairing.lsa import LsaEmbedder
-from sbp_bayes.pairing.pretrained import find_model, folder_fingerprint
+from sbp_bayes.pairing.pretrained import device, find_model, folder_fingerprint
 
 if TYPE_CHECKING:
     from sbp_bayes.pairing.pairs import PairConfig
@@ -71,6 +71,12 @@ def embedder_inputs(config: "PairConfig", model: Transformer | None = None) -> d
     if kind == "minilm":
         return {"embedder": folder_fingerprint(minilm.packaged_folder())}
     return {} if name is None else {"embedder": folder_fingerprint(find_model(kind, name))}
+
+
+def embedder_device(config: "PairConfig") -> str:
+    """Return the kind of device on which the embedder of `config` computes here, "cpu" or "cuda"."""
+    _, name = parse_embedder(config.embedder)
+    return "cpu" if name is None else device()
 
 
 def _given(model: Transformer | None) -> Transformer:

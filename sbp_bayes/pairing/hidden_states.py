@@ -5,7 +5,6 @@ import torch
 
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.records import EOS
-from sbp_bayes.base.stage import code_version
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
 from sbp_bayes.pairing.embed import batches_by_length, embedder_fingerprint, unit_or_zero, weights_fingerprint
@@ -30,7 +29,7 @@ class SelfEmbedder:
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the weights and the documents that it was fitted on."""
         weights = weights_fingerprint(self.model)
-        return embedder_fingerprint(self, weights, code_version("lm"), self._fitted_on)
+        return embedder_fingerprint(self, weights, self._fitted_on)
 
     def fit(self, corpus: Corpus) -> "SelfEmbedder":
         """Learn the mean over `corpus`, and return the embedder itself."""

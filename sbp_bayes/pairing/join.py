@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.progress import progress
@@ -52,8 +53,8 @@ class Join:
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rows:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Rows(ArrayRecord):
     """Unit vectors with ids of the caller's.
 
     Attributes:
@@ -165,8 +166,8 @@ def _audited(
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Work:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Work(ArrayRecord):
     """A join's queries, and the shards that they are sent to."""
 
     queries: np.ndarray

@@ -14,11 +14,11 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
 from sbp_bayes.pairing.embed import Embedder
-from sbp_bayes.pairing.embedders import embedder_inputs, fit_embedder, parse_embedder
+from sbp_bayes.pairing.embedders import embedder_device, embedder_inputs, fit_embedder, parse_embedder
 from sbp_bayes.pairing.embedding_cache import CachedEmbedder
 from sbp_bayes.pairing.engines import Engine, LocalEngine
 from sbp_bayes.pairing.index import Backend, find_neighbours, resolved, unit_rows
@@ -166,7 +166,7 @@ def pair_documents(
 def build_pairs(
     config: PairConfig,
     corpus: Corpus,
-    directory: Path | Workspace,
+    directory: Place,
     *,
     validation: Corpus | None = None,
     model: Transformer | None = None,
@@ -197,7 +197,7 @@ def build_pairs(
     corpora = {TRAIN: corpus} | ({VALIDATION: validation} if validation is not None else {})
     inputs = {name: part.fingerprint for name, part in corpora.items()} | embedder_inputs(config, model)
     planned = _without_shards_that_do_not_matter(config, max(len(part) for part in corpora.values()))
-    plan = plan_stage("pair", planned, inputs, ("corpus", "lm", "pairing"))
+    plan = plan_stage("pair", planned, inputs, __name__, device=embedder_device(config))
     if cache is None and isinstance(directory, Workspace):
         cache = directory.root / EMBEDDINGS
     engine = LocalEngine() if engine is None else engine

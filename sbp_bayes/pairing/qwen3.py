@@ -58,8 +58,8 @@ class Qwen3Embedder:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the model's files and the length it reads."""
-        return embedder_fingerprint(self, self._content, self.max_tokens, END)
+        """16 hexadecimal digits of the model's files, the length it reads, and the kind of device."""
+        return embedder_fingerprint(self, self._content, self.max_tokens, END, self._model.device.type)
 
     def embed(self, corpus: Corpus) -> np.ndarray:
         """Return unit rows, float32 (N, width)."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 
@@ -16,8 +17,8 @@ PAIRS, SIMILARITIES, META = "pairs.parquet", "similarities.npz", "meta.json"
 _COLUMNS = ("first", "second", "similarity", "rank_of_second", "rank_of_first")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PairSet:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PairSet(ArrayRecord):
     """P ordered pairs (d1, d2) of one corpus's documents, by d1 and then by falling similarity.
 
     Attributes:

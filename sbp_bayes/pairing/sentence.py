@@ -39,8 +39,8 @@ class SentenceEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the model's files and the length it reads."""
-        return embedder_fingerprint(self, self._content, self.max_tokens)
+        """16 hexadecimal digits of the model's files, the length it reads, and the kind of device."""
+        return embedder_fingerprint(self, self._content, self.max_tokens, self._model.device.type)
 
     def embed(self, corpus: Corpus) -> np.ndarray:
         """Return unit rows, float32 (N, D)."""

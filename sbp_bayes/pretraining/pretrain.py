@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,17 @@ from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import derive_seed
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
-from sbp_bayes.lm import Backend, LMConfig, MatmulDtype, Transformer, matmul_dtype, save_model
+from sbp_bayes.lm import (
+    Backend,
+    LMConfig,
+    MatmulDtype,
+    Transformer,
+    matmul_dtype,
+    resolved_matmul_dtype,
+    save_model,
+)
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
@@ -36,7 +43,8 @@ class PretrainConfig:
         synthetic_share: share of the budget that is synthetic; 0 is the baseline (and the oracle).
         repeat_synthetic: whether synthetic text may be read more than once; the paper reads it once.
         num_validations: validations after the one before the first step.
-        matmul_dtype: number format of matrix products in training; see `lm.precision`.
+        matmul_dtype: number format of matrix products in training; see `lm.precision`. The plan has what
+            "auto" stands for.
         attention: who computes attention; see `lm.attention`.
         seed: draws the weights and the order of the documents.
     """
@@ -65,7 +73,7 @@ def pretrain(
     real: Corpus,
     synthetic: Corpus | None,
     validation: Corpus,
-    directory: Path | Workspace,
+    directory: Place,
     *,
     tokenizer: Tokenizer,
     label: str = "",
@@ -108,7 +116,10 @@ def pretrain(
         "validation": validation.fingerprint,
         "tokenizer": tokenizer.fingerprint,
     }
-    plan = plan_stage("pretrain", config, inputs, ("corpus", "lm", "training", "pretraining"))
+    device = config.engine.device_type
+    config = dataclasses.replace(config, matmul_dtype=resolved_matmul_dtype(config.matmul_dtype, device))
+    planned = dataclasses.replace(config, engine=dataclasses.replace(config.engine, device=device))
+    plan = plan_stage("pretrain", planned, inputs, __name__, device=device)
 
     def work(folder: StageFolder) -> Outcome:
         if torchrun_rank() == 0:

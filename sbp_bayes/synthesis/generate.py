@@ -21,7 +21,7 @@ from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.records import EOS, SEP
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.base.workers import usable_cores, worker_pool
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
 from sbp_bayes.lm import (
@@ -75,7 +75,7 @@ def synthesize(
     config: SynthesisConfig,
     model_dir: Path,
     corpus: Corpus,
-    directory: Path | Workspace,
+    directory: Place,
     *,
     tokenizer: Tokenizer,
     num_workers: int | None = None,
@@ -114,7 +114,7 @@ def synthesize(
         "corpus": corpus.fingerprint,
         "tokenizer": tokenizer.fingerprint,
     }
-    plan = plan_stage("synthesize", config, inputs, ("synthesis", "lm", "corpus"))
+    plan = plan_stage("synthesize", config, inputs, __name__, device="cpu")
     work = _Synthesis(config, model_dir, model, corpus, tokenizer, num_workers or usable_cores())
     return run_stage(plan, directory, work)
 

@@ -13,7 +13,7 @@ from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import LossTotals, Pairs
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import (
     Backend,
@@ -22,6 +22,7 @@ from sbp_bayes.lm import (
     load_model,
     matmul_dtype,
     model_fingerprint,
+    resolved_matmul_dtype,
     save_model,
     with_context_length,
 )
@@ -42,7 +43,8 @@ class TuneConfig:
         num_validations: validations, evenly spaced, after the first one before tuning.
         patience: stop after so many validations in a row without a new lowest loss; None: never.
         max_validation_pairs: validation pairs used, chosen at random where there are more.
-        matmul_dtype: number format of matrix products in training; see `lm.precision`.
+        matmul_dtype: number format of matrix products in training; see `lm.precision`. The plan has what
+            "auto" stands for.
         attention: who computes attention; see `lm.attention`.
         seed: of the order of pairs and the choice of validation pairs.
     """
@@ -73,7 +75,7 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     pairs: Pairs,
     validation_corpus: Corpus,
     validation_pairs: Pairs,
-    directory: Path | Workspace,
+    directory: Place,
     *,
     checkpoint_seconds: float = 60.0,
     kept_checkpoints: int = 2,
@@ -107,7 +109,10 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     for name, documents, indices in named:
         _refuse_strangers(name, documents, indices, model)
         inputs |= {f"{name}_corpus": documents.fingerprint, f"{name}_pairs": indices.fingerprint}
-    plan = plan_stage("tune", config, inputs, ("corpus", "lm", "synthesizer", "training"))
+    device = config.engine.device_type
+    config = dataclasses.replace(config, matmul_dtype=resolved_matmul_dtype(config.matmul_dtype, device))
+    planned = dataclasses.replace(config, engine=dataclasses.replace(config.engine, device=device))
+    plan = plan_stage("tune", planned, inputs, __name__, device=device)
     packed = PackedPairs(corpus, pairs.first, pairs.second, config.max_document_tokens)
     source = PairRows(
         packed,

@@ -42,6 +42,15 @@ class EngineConfig:
         known = get_args(Parallel)
         require(self.parallel in known, "parallel", self.parallel, " or ".join(known))
 
+    @property
+    def device_type(self) -> str:
+        """The kind of device that is meant, "cpu" or "cuda"; models are on the CPU unless they are moved.
+
+        Raises:
+            ConfigError: the device is not there.
+        """
+        return "cpu" if self.device is None else find_device(self.device).type
+
 
 class Objective(nn.Module):
     """A model's training loss as a forward pass, which is what DDP and FSDP2 wrap.

@@ -153,7 +153,9 @@ def test_an_unfinished_or_other_stage_is_refused_and_stays(tmp_path, prepared, m
     corpus, model = prepared / "corpus", tmp_path / "model"
     shutil.copytree(prepared / "model", model)
     line = mistake("pretrain", corpus, "--out", model, *PRETRAIN, "--seed", 1)
-    assert line.startswith(f"{model} holds the output of another plan (differs in config.seed)")
+    assert line.startswith(
+        f"{model} holds the output of another plan (differs in config.seed = 1 here, 0 in the plan)"
+    )
     (model / "manifest.json").unlink()
     line = mistake("evaluate", corpus, "--model", model, "--out", tmp_path / "out")
     assert line == f"{model} is unfinished: no manifest.json"

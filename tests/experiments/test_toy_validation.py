@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import runner
 from experiments.toy_validation.config import ToyConfig
 from experiments.toy_validation.data import (
     concept_pairs,
@@ -18,6 +19,7 @@ from experiments.toy_validation.run import run
 from experiments.toy_validation.table import summary
 from experiments.toy_validation.worlds import WORLDS as SETTINGS
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
+from sbp_bayes.base import stage
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.stage import Workspace
 from toy_worlds import WORLDS
@@ -146,3 +148,23 @@ def test_a_finished_run_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, change: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         run(dataclasses.replace(TINY, **change), Workspace(tmp_path), num_workers=1)
+
+
+def test_stages_of_other_code_are_run_anew_unless_they_are_accepted(tmp_path: Path, monkeypatch) -> None:
+    config = dataclasses.replace(TINY, arms=("baseline",))
+
+    def trainings() -> int:
+        return len(list(tmp_path.glob("pretrain-*")))
+
+    (first,) = run(config, Workspace(tmp_path), num_workers=1)
+    monkeypatch.setattr(stage, "code_version", lambda *modules: "mended")
+    (accepted,) = run(config, Workspace(tmp_path, accept_code=True), num_workers=1)
+    assert (accepted, trainings()) == (first, 1)
+    (anew,) = run(config, Workspace(tmp_path), num_workers=1)
+    assert (anew, trainings()) == (first, 2)
+
+
+def test_accepting_code_is_no_part_of_the_settings() -> None:
+    recorded = {"world": "fact_views", "seed": 12, runner.ACCEPT_CODE: True}
+    assert runner.settings_of(recorded) == {"world": "fact_views"}
+    assert runner.workspace(recorded) == Workspace(Path("work"), accept_code=True)

@@ -110,10 +110,11 @@ def test_sigkill_and_resume_equal_the_uninterrupted_run(tmp_path, step) -> None:
 def test_a_finished_folder_is_returned_and_another_plan_refused(tmp_path) -> None:
     manifest = pretrain_tiny(tmp_path)
     assert pretrain_tiny(tmp_path) == manifest
-    with pytest.raises(StoreError, match=r"another plan \(differs in config\.seed\)"):
+    with pytest.raises(StoreError, match=r"another plan \(differs in config\.seed = 1 here, 0 in the plan\)"):
         pretrain_tiny(tmp_path, seed=1)
     with pytest.raises(
-        StoreError, match=r"another plan \(differs in config\.synthetic_share, inputs\.synthetic\)"
+        StoreError,
+        match=r"config\.synthetic_share = 0\.5 here, 0\.0 in the plan; inputs\.synthetic = \w+ here, none in",
     ):
         pretrain_tiny(tmp_path, synthetic_share=0.5)
 
