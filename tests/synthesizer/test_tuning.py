@@ -8,7 +8,7 @@ import torch
 
 from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.corpus import Corpus, Document
-from sbp_bayes.lm import LMConfig, Transformer, load_model, save_model
+from sbp_bayes.lm import LMConfig, Transformer, load_model, resolved_matmul_dtype, save_model
 from sbp_bayes.synthesizer import NeuralSynthesizer, PairRows, TuneConfig, pair_loss, tune
 from sbp_bayes.synthesizer.tuning import _validation
 from sbp_bayes.training import OptimiserConfig
@@ -72,6 +72,12 @@ def test_tuned_model_reaches_the_entropy_of_d2_given_its_topic(tuned):
     assert abs(after - entropy) < 0.05 < before - entropy - 1
     assert counts["validation_pairs"] == 60
     assert counts["tokens"] == counts["steps"] * 16 * 18
+
+
+def test_the_plan_has_what_auto_stands_for(tuned):
+    assert CONFIG.matmul_dtype == "auto"
+    assert tuned.config["matmul_dtype"] == resolved_matmul_dtype("auto")
+    assert tuned.config["engine"]["device"] == tuned.device == "cpu"
 
 
 def test_tuned_model_infers_the_topic_from_d1(tuned, arguments):
