@@ -87,6 +87,7 @@ def bootstrap(
         validation,
         PairSet.load(pairs.directory / "validation"),
         work,
+        tokenizer=tokenizer,
     )
     samples = synthesize(
         config.synthesis,

@@ -203,6 +203,7 @@ def tune_and_sample(
         data.paired,
         consecutive_pairs(data.paired),
         run.work,
+        tokenizer=data.tokenizer,
     )
     samples = synthesize(
         SynthesisConfig(
@@ -223,7 +224,7 @@ def _tuned(arm: Arm, run: SeedRun) -> ArmResult:
     if arm == "random_pairs":
         pairs = random_pairs(pairs, torch_generator(seed, "random pairs"), data.unique_concepts)
     if arm == "from_scratch":
-        start, before = untrained_model(run.pretraining, run.work), []
+        start, before = untrained_model(run.pretraining, data.tokenizer, run.work), []
     else:
         start = run.baseline()
         before = [start]

@@ -10,10 +10,17 @@ from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
 from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import PLAN, Folder, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
-from sbp_bayes.corpus import Corpus, CorpusConfig, Tokenizer, choose_unique, prepare_corpus, read_documents
+from sbp_bayes.corpus import (
+    TOKENIZER,
+    Corpus,
+    CorpusConfig,
+    Tokenizer,
+    choose_unique,
+    prepare_corpus,
+    read_documents,
+)
 from sbp_bayes.lm import PRESETS, LMConfig
 
-TOKENIZER = "tokenizer.json"
 ORIGIN = "origin.json"
 """In a stage's folder: where its corpus lay, for commands that want to show its documents."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import Manifest, read_manifest
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
@@ -66,7 +65,7 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
 
 def run_tune(arguments: argparse.Namespace) -> Manifest:
-    """Tune a model on pairs; its tokenizer is kept beside it."""
+    """Tune a model on pairs."""
     prepared, model = inputs.prepared_corpus(arguments.corpus), inputs.model_folder(arguments.model)
     inputs.refuse_other_tokenizer(model, prepared.tokenizer)
     flags = {
@@ -76,7 +75,7 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
     }
     limit = load_model(model).config.context_length
     pairs = read_manifest(Path(arguments.pairs)).directory
-    manifest = tune(
+    return tune(
         configure(TuneConfig, flags, arguments.assignments, max_document_tokens=limit),
         model,
         prepared.unique(arguments.unique_tokens),
@@ -84,11 +83,9 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
         prepared.split("validation"),
         PairSet.load(pairs / "validation"),
         inputs.place(arguments),
+        tokenizer=prepared.tokenizer,
         **_checkpoints(arguments),
     )
-    if torchrun_rank() == 0:
-        prepared.tokenizer.save(manifest.directory / inputs.TOKENIZER)
-    return manifest
 
 
 def run_synthesize(arguments: argparse.Namespace) -> Manifest:

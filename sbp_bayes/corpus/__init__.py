@@ -9,9 +9,10 @@ from sbp_bayes.corpus.reading import read_documents
 from sbp_bayes.corpus.records import Corpus, Document
 from sbp_bayes.corpus.rejects import RejectLog
 from sbp_bayes.corpus.splits import split_of
-from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
+from sbp_bayes.corpus.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 
 __all__ = [
+    "TOKENIZER",
     "Corpus",
     "CorpusConfig",
     "DedupReport",

@@ -12,7 +12,7 @@ from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
-from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
+from sbp_bayes.corpus import TOKENIZER, Corpus, EpochStream, Tokenizer, rows_of
 from sbp_bayes.lm import (
     Backend,
     LMConfig,
@@ -26,8 +26,6 @@ from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
 from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
-
-TOKENIZER = "tokenizer.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

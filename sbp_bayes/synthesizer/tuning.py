@@ -12,9 +12,10 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import LossTotals, Pairs
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
-from sbp_bayes.corpus import Corpus
+from sbp_bayes.corpus import TOKENIZER, Corpus, Tokenizer
 from sbp_bayes.lm import (
     Backend,
     MatmulDtype,
@@ -77,14 +78,15 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     validation_pairs: Pairs,
     directory: Place,
     *,
+    tokenizer: Tokenizer,
     checkpoint_seconds: float = 60.0,
     kept_checkpoints: int = 2,
 ) -> Manifest:
     """Tune the model of `model_directory` on pairs, as a stage that resumes where it was stopped.
 
     `directory`/best has the weights of the lowest loss on the validation pairs, those before the first
-    step included; its `context_length` is 2·max_document_tokens + 2. `last` and metrics.jsonl are
-    beside it.
+    step included; its `context_length` is 2·max_document_tokens + 2. `last`, metrics.jsonl and
+    tokenizer.json are beside it.
 
     Args:
         config: the settings.
@@ -94,17 +96,22 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         validation_corpus: the documents that `validation_pairs` index.
         validation_pairs: decide on the best weights and on stopping early.
         directory: the stage's folder, or a workspace.
+        tokenizer: the one that made the corpora's tokens.
         checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
         kept_checkpoints: the newest ones that are kept while the tuning goes on.
 
     Raises:
         CorpusError: pairs of another corpus, no pairs, or tokens that the model doesn't know.
+        ConfigError: a tokenizer with more ids than the model has.
         CheckpointError: the model is missing or damaged.
         TrainingError: a loss that is not finite, or too little memory; see `train`.
         StoreError: the folder holds another plan or cannot be written.
     """
     model = load_model(model_directory)
-    inputs = {"model": model_fingerprint(model_directory)}
+    largest = model.config.vocab_size
+    fits = tokenizer.vocab_size <= largest
+    require(fits, "tokenizer.vocab_size", tokenizer.vocab_size, f"at most the model's {largest}")
+    inputs = {"model": model_fingerprint(model_directory), "tokenizer": tokenizer.fingerprint}
     named = (("train", corpus, pairs), ("validation", validation_corpus, validation_pairs))
     for name, documents, indices in named:
         _refuse_strangers(name, documents, indices, model)
@@ -124,6 +131,8 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     held_out = _validation(config, validation_corpus, validation_pairs)
 
     def work(folder: StageFolder) -> Outcome:
+        if torchrun_rank() == 0:
+            tokenizer.save(folder.path / TOKENIZER)
         checkpoints = {"checkpoint_seconds": checkpoint_seconds, "kept_checkpoints": kept_checkpoints}
         return _tune(config, model, source, held_out, folder, **checkpoints)
 

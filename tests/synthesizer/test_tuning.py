@@ -1,15 +1,20 @@
 """Tuning: it learns what d1 says of d2, keeps the best weights, resumes to the bit, refuses strangers."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
+from tokenizers import models
 
-from sbp_bayes.base.errors import ConfigError, CorpusError
-from sbp_bayes.corpus import Corpus, Document
+from sbp_bayes.base.errors import ConfigError, CorpusError, StoreError
+from sbp_bayes.corpus import Corpus, Document, Tokenizer
+from sbp_bayes.corpus.tokenizer import SPECIAL_TOKENS
 from sbp_bayes.lm import LMConfig, Transformer, load_model, resolved_matmul_dtype, save_model
-from sbp_bayes.synthesizer import NeuralSynthesizer, PairRows, TuneConfig, pair_loss, tune
+from sbp_bayes.synthesizer import NeuralSynthesizer, PairRows, TuneConfig, pair_loss
+from sbp_bayes.synthesizer import tune as tune_with
 from sbp_bayes.synthesizer.tuning import _validation
 from sbp_bayes.training import OptimiserConfig
 
@@ -22,6 +27,14 @@ CONFIG = TuneConfig(
     num_validations=4,
     max_validation_pairs=60,
 )
+
+
+def word_tokenizer(vocab_size):
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL_TOKENS, *map(str, range(2, vocab_size))])}
+    return Tokenizer(tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="2")))
+
+
+tune = functools.partial(tune_with, tokenizer=word_tokenizer(VOCAB_SIZE))
 
 
 @dataclasses.dataclass
@@ -97,6 +110,15 @@ def test_tuned_model_infers_the_topic_from_d1(tuned, arguments):
 def test_best_weights_are_those_of_the_reported_loss(tuned, arguments):
     loss = pair_loss(load_model(tuned.directory / "best"), _validation(CONFIG, *arguments[4:6]), 16)
     assert loss.nats_per_token == pytest.approx(tuned.counts["validation_nats_per_token"], rel=1e-6)
+
+
+def test_the_tokenizer_travels_with_the_weights(tuned, arguments, tmp_path):
+    word_tokenizer(VOCAB_SIZE).save(tmp_path / "tokenizer.json")
+    assert (tuned.directory / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"tokenizer.vocab_size = 25 .* at most the model's 24"):
+        tune_with(*arguments, tmp_path / "out", tokenizer=word_tokenizer(VOCAB_SIZE + 1))
+    with pytest.raises(StoreError, match=r"another plan .*tokenizer"):
+        tune_with(*arguments, tuned.directory, tokenizer=word_tokenizer(VOCAB_SIZE - 1))
 
 
 def test_finished_tuning_is_not_done_again(tuned, arguments, monkeypatch):
