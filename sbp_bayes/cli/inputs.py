@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
+from sbp_bayes.base.config import require_one_of
+from sbp_bayes.base.errors import CheckpointError, CorpusError
 from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import PLAN, Folder, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
@@ -157,8 +158,7 @@ def preset(name: str) -> LMConfig:
     Raises:
         ConfigError: there is none.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
+    require_one_of("--preset", name, PRESETS)
     return PRESETS[name]
 
 

@@ -7,11 +7,11 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, Workspace, plan_stage, run_stage
@@ -72,6 +72,7 @@ class PairConfig:
         _, outside = parse_embedder(self.embedder)
         reads = self.max_tokens is None or outside is not None
         require(reads, "max_tokens", self.max_tokens, f"none, as embedder = {self.embedder!r} has its own")
+        require_one_of("backend", self.backend, get_args(Backend))
         for key in ("dimension", "k", "num_shards"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         _ = self.rules  # checks its own values
