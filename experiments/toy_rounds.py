@@ -30,7 +30,7 @@ from experiments.toy_validation.run import SeedRun, tune_and_sample  # noqa: E40
 from experiments.toy_validation.samples import measure_synthesizer  # noqa: E402
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
 from sbp_bayes.base.config import decode, encode, fingerprint, require  # noqa: E402
-from sbp_bayes.base.errors import ConfigError  # noqa: E402
+from sbp_bayes.base.errors import ConfigError, CorpusError  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
 from sbp_bayes.base.workers import side_by_side  # noqa: E402
@@ -112,12 +112,19 @@ def drift(world: FiniteConceptModel, synthetic: Corpus, lineage: np.ndarray) -> 
         for as many concepts drawn from P(c) itself (the mean of 100 draws), `entropy` of the mean posterior
         in nats, `lineage`: the mean of P(c | d) at the concept of the document that each chain began with,
         and `impossible_share` of documents that no concept can produce, which are left out.
+
+    Raises:
+        CorpusError: no document is one that a concept can produce.
     """
     whole = np.flatnonzero(synthetic.lengths == world.doc_length)
+    if not len(whole):
+        raise CorpusError(f"none of {len(synthetic):,} samples has the world's {world.doc_length} tokens")
     tokens = np.stack([synthetic.document(int(i)) for i in whole]) - NUM_SPECIAL
     documents = torch.from_numpy(tokens)
     legal = torch.from_numpy((tokens >= 0).all(axis=1))
     legal[legal.clone()] = world.log_prob(documents[legal]).isfinite()
+    if not legal.any():
+        raise CorpusError(f"none of {len(synthetic):,} samples is one that a concept can produce")
     posterior_NK = world.posterior(documents[legal]).exp()
     mean_K, prior_K = posterior_NK.mean(dim=0), world.log_prior_K.exp()
     own = torch.from_numpy(lineage[whole])[legal]

@@ -11,7 +11,7 @@ from experiments.text_sbp.quality import measure_quality
 from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.base.workers import side_by_side, usable_cores
-from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, prepare_corpus
+from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, load_split, prepare_corpus
 from sbp_bayes.evaluation import Bootstrap, DocumentScores, evaluate
 from sbp_bayes.pipeline import SbpStages, bootstrap
 from sbp_bayes.pretraining import best_on_validation, pretrain
@@ -141,9 +141,12 @@ def run(config: TextSbpConfig, work: Path | Workspace, num_workers: int | None =
 
 
 def load_data(manifest: Manifest, *, verify: bool = False) -> Data:
-    """Open a prepared corpus; token arrays stay memory-mapped. `verify` is that of `Corpus.load`."""
+    """Open a prepared corpus, each of whose splits must hold documents; token arrays stay memory-mapped.
+
+    `verify` is that of `Corpus.load`.
+    """
     folder = manifest.directory
-    splits = {name: Corpus.load(folder / name, verify=verify) for name in ("pool", "validation", "test")}
+    splits = {name: load_split(folder, name, verify=verify) for name in ("pool", "validation", "test")}
     return Data(manifest=manifest, tokenizer=Tokenizer.load(folder / "tokenizer.json"), **splits)
 
 

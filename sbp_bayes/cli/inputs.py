@@ -17,6 +17,7 @@ from sbp_bayes.corpus import (
     CorpusConfig,
     Tokenizer,
     choose_unique,
+    load_split,
     prepare_corpus,
     read_documents,
 )
@@ -37,9 +38,16 @@ class PreparedCorpus:
         """The tokenizer of all three splits."""
         return Tokenizer.load(self.manifest.directory / TOKENIZER)
 
-    def split(self, name: str) -> Corpus:
-        """Load the split "pool", "validation" or "test", verified by one of torchrun's processes."""
-        return Corpus.load(self.manifest.directory / name, verify=torchrun_rank() == 0)
+    def split(self, name: str, *, may_be_empty: bool = False) -> Corpus:
+        """Load the split "pool", "validation" or "test", verified by one of torchrun's processes.
+
+        Raises:
+            CorpusError: it holds no documents, unless it may be empty.
+        """
+        verify = torchrun_rank() == 0
+        if may_be_empty:
+            return Corpus.load(self.manifest.directory / name, verify=verify)
+        return load_split(self.manifest.directory, name, verify=verify)
 
     def unique(self, num_tokens: int | None) -> Corpus:
         """Return the pool, or a random `num_tokens` of it: the same ones for every stage."""

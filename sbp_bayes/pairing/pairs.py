@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from sbp_bayes.base.config import require, require_one_of
-from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.errors import NoPairsError, PairingError
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
@@ -114,9 +114,12 @@ def pair_documents(
         join: how neighbours are joined and pairs grouped; by default by one shard in this process.
 
     Raises:
-        PairingError: no pair is left (the message has the highest similarity), fewer than two documents have
-            a vector.
+        NoPairsError: no pair is left (the message has the highest similarity), or fewer than two documents
+            have a vector.
+        PairingError: an index that fails its audit, or more shards than documents.
     """
+    if len(corpus) == 0:
+        raise NoPairsError("there are no documents")
     rules = PairRules(
         alpha=alpha,
         near_duplicate_containment=near_duplicate_containment,
@@ -132,7 +135,7 @@ def pair_documents(
             _logger.warning("%d vectors are %s and left out: %s", rows.sum(), kind, named)
     known = np.flatnonzero(is_finite & ~is_zero)
     if len(known) < 2:
-        raise PairingError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
+        raise NoPairsError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
     unit = unit_rows(vectors[known])
     join = Join() if join is None else join
     (ids, similarities), search = find_neighbours(unit, min(k, len(known) - 1), backend, join=join)
@@ -184,7 +187,8 @@ def build_pairs(
         config: the settings.
         corpus: the training documents.
         directory: the stage's folder, or a workspace.
-        validation: held-out documents; their pairs stop the tuning.
+        validation: held-out documents; their pairs stop the tuning. Where they have none, a warning and the
+            counts say why, and `tune` holds out some of the training pairs.
         model: for the "self" embedder; the others ignore it.
         cache: keeps embeddings by content, see `CachedEmbedder`. None: in a workspace, its folder
             embeddings; else they are kept in the stage's folder until it is finished.
@@ -192,6 +196,7 @@ def build_pairs(
 
     Raises:
         ConfigError, PairingError: as `fit_embedder`.
+        NoPairsError: as `pair_documents`, for the training documents.
         PairingError: as `pair_documents`; the message says for which of the two.
         StoreError: the folder holds another plan or cannot be written.
     """
@@ -228,6 +233,7 @@ def _build(
     for name, corpus in corpora.items():
         # Held-out documents may be fewer than the shards that suit the training documents.
         num_shards = config.num_shards if name == TRAIN else min(config.num_shards, max(1, len(corpus)))
+        why_none: dict[str, str] = {}
         try:
             pairs = pair_documents(
                 corpus,
@@ -241,13 +247,19 @@ def _build(
                 seed=config.seed,
                 join=Join(num_shards=num_shards, engine=engine, scratch=folder.path / JOIN / name),
             )
+        except NoPairsError as error:
+            if name == TRAIN:
+                raise NoPairsError(f"{name} documents: {error}") from error
+            _logger.warning("%s documents: %s; tuning will hold out training pairs instead", name, error)
+            pairs = PairSet.empty(corpus.fingerprint, {"documents": len(corpus), "pairs": 0})
+            why_none = {"why_none": str(error)}
         except PairingError as error:
             raise PairingError(f"{name} documents: {error}") from error
         pairs.save(folder.path / name)
         agreement = label_agreement(pairs, corpus)
         labels = {} if agreement is None else dict(zip(_AGREEMENT, agreement, strict=True))
         truncated = {"documents_truncated": _truncated(embedder, name, corpus)}
-        counts[name] = {**truncated, **pairs.counts, **labels, "search": dict(pairs.search)}
+        counts[name] = {**truncated, **pairs.counts, **why_none, **labels, "search": dict(pairs.search)}
     flops = sum(embedder.flops(corpus) for corpus in corpora.values())
     return Outcome(counts=counts, flops=flops, scratch=(EMBEDDINGS, JOIN))
 

@@ -47,6 +47,22 @@ class PairSet(ArrayRecord):
     def __len__(self) -> int:
         return len(self.first)
 
+    @classmethod
+    def empty(cls, corpus_fingerprint: str, counts: Mapping[str, int]) -> "PairSet":
+        """Return no pairs of a corpus."""
+        none = np.zeros(0, np.int64)
+        return cls(
+            first=none,
+            second=none,
+            similarity=none.astype(np.float32),
+            rank_of_second=none.astype(np.int32),
+            rank_of_first=none.astype(np.int32),
+            corpus_fingerprint=corpus_fingerprint,
+            counts=counts,
+            neighbour_similarities=none.astype(np.float32),
+            random_similarities=none.astype(np.float32),
+        )
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits (SHA-256) of the corpus, the pairs and their similarities.
