@@ -57,7 +57,7 @@ class NeuralSynthesizer:
         within the limit is cut there.
         """
         seeds = torch.randint(LARGEST_SEED, (len(d1),), generator=generator).tolist()
-        prompts = [prompt_tokens(document, self.max_document_tokens) for document in d1]
+        prompts = [prompt_tokens(np.asarray(document), self.max_document_tokens) for document in d1]
         drawn = generate(self.model, prompts, max_new_tokens=self.max_document_tokens, stream_seeds=seeds)
         return [torch.from_numpy(sample.tokens) for sample in drawn]
 
