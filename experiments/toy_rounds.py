@@ -59,7 +59,7 @@ class RoundsConfig:
 
 
 def run_rounds(config: RoundsConfig, work: Workspace, num_workers: int | None = None) -> list[dict[str, Any]]:
-    """Return one record a seed and round; see `_round`.
+    """Return one record per seed and round: loss above Bayes, FLOPs of all rounds so far, and `drift`.
 
     Raises:
         ConfigError: a world with a continuous concept, whose drift has no exact measure here.
@@ -78,22 +78,24 @@ def _run_seed(config: RoundsConfig, seed: int, work: Workspace) -> list[dict[str
     assert isinstance(data.world, FiniteConceptModel)
     run = SeedRun(toy, seed, data, work)
     trained, documents, concepts = run.baseline(), data.unique, data.unique_concepts
+    spent = [trained]
     first = run.result("baseline", trained)
-    records: list[dict[str, Any]] = [
-        {"seed": seed, "round": 0, "excess": first.losses["best_validation"] - (first.bayes or 0.0)}
-    ]
+    excess = first.losses["best_validation"] - (first.bayes or 0.0)
+    records: list[dict[str, Any]] = [{"seed": seed, "round": 0, "excess": excess, "flops": first.flops}]
     for number in range(1, config.num_rounds + 1):
         pairs = concept_pairs(documents, concepts, toy.pairs_per_document, seed)
         tuned, samples = tune_and_sample(run, trained, documents, pairs)
         synthetic = Corpus.load(samples.directory / CORPUS)
         lineage = concepts[[metadata["seed_index"] for metadata in synthetic.metadata]]
         trained = run.joint(samples, f"round {number}")
-        result = run.result("sbp", trained, measures=measure_synthesizer(tuned, data, seed))
+        spent += [tuned, samples, trained]
+        result = run.result("sbp", trained, spent, measures=measure_synthesizer(tuned, data, seed))
         records.append(
             {
                 "seed": seed,
                 "round": number,
                 "excess": result.losses["best_validation"] - (result.bayes or 0.0),
+                "flops": result.flops,
                 "synthesizer": result.synthesizer,
                 **drift(data.world, synthetic, lineage),
             }

@@ -75,7 +75,8 @@ def baseline_samples(
                 tokens.append(drawn.tokens)
                 complete.append(drawn.finished)
         corpus = Corpus.from_tokens(documents, tokens, vocab_size=model.config.vocab_size, complete=complete)
-        return corpus, model.config.flops_per_token / 3 * corpus.num_tokens
+        positions = len(corpus) + corpus.num_tokens  # each prompt is one EOS
+        return corpus, model.config.forward_flops_per_token * positions
 
     settings = {"num_tokens": num_tokens, "seed": seed}
     return _corpus_stage("baseline_samples", settings, {"baseline": baseline.fingerprint}, work, sample)

@@ -69,7 +69,7 @@ def evaluate(model_dir: Path, corpus: Corpus, directory: Place) -> Manifest:
             "loss_nats_per_token": scores.nats_per_token,
             "bits_per_byte": scores.bits_per_byte,
         }
-        return Outcome(counts=counts, flops=model.config.flops_per_token / 3 * corpus.num_tokens)
+        return Outcome(counts=counts, flops=model.config.forward_flops_per_token * corpus.num_tokens)
 
     return run_stage(plan, directory, work)
 

@@ -17,6 +17,7 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
+from sbp_bayes.pairing.cost import search_flops
 from sbp_bayes.pairing.embed import Embedder
 from sbp_bayes.pairing.embedders import embedder_device, embedder_inputs, fit_embedder, parse_embedder
 from sbp_bayes.pairing.embedding_cache import CachedEmbedder
@@ -161,7 +162,11 @@ def pair_documents(
         rank_of_first=neighbour_ranks(ids, kept.second, kept.first),
         corpus_fingerprint=corpus.fingerprint,
         counts=counts,
-        search={**dataclasses.asdict(search), **dataclasses.asdict(balance)},
+        search={
+            **dataclasses.asdict(search),
+            **dataclasses.asdict(balance),
+            "flops": search_flops(search, len(unit), unit.shape[1], ids.shape[1]),
+        },
         neighbour_similarities=_sampled(similarities.ravel(), seed),
         random_similarities=_random_similarities(unit, seed),
     )
@@ -181,7 +186,7 @@ def build_pairs(
 
     The pairs are in `directory`/train and `directory`/validation, each a `PairSet`; the manifest's counts
     have those names too, each with `PairSet.counts`, `PairSet.search` and, of labelled documents,
-    `label_agreement`.
+    `label_agreement`. Its FLOPs are those of fitting the embedder, embedding, and the search for neighbours.
 
     Args:
         config: the settings.
@@ -260,7 +265,9 @@ def _build(
         labels = {} if agreement is None else dict(zip(_AGREEMENT, agreement, strict=True))
         truncated = {"documents_truncated": _truncated(embedder, name, corpus)}
         counts[name] = {**truncated, **pairs.counts, **why_none, **labels, "search": dict(pairs.search)}
-    flops = sum(embedder.flops(corpus) for corpus in corpora.values())
+    embedding = sum(embedder.flops(corpus) for corpus in corpora.values())
+    searching = sum(float(counts[name]["search"].get("flops", 0.0)) for name in corpora)
+    flops = embedder.fit_flops + embedding + searching
     return Outcome(counts=counts, flops=flops, scratch=(EMBEDDINGS, JOIN))
 
 

@@ -30,7 +30,7 @@ class PairSet(ArrayRecord):
         counts: neighbours found, those dropped by reason (see `rules.REJECTIONS`), and pairs kept.
         neighbour_similarities: float32, a sample over all neighbours found, before any rule.
         random_similarities: float32, a sample over random pairs of different documents.
-        search: how the neighbours were found and with what recall, see `SearchReport`.
+        search: how the neighbours were found and with what recall, see `SearchReport`, and its `flops`.
     """
 
     first: np.ndarray

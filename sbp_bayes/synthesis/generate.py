@@ -157,7 +157,7 @@ class _Synthesis:
             "prompt_tokens": prompt_tokens,
             "sampled_tokens": sampled_tokens,
         }
-        flops = self.model.flops_per_token / 3 * (prompt_tokens + sampled_tokens)
+        flops = self.model.forward_flops_per_token * (prompt_tokens + sampled_tokens)
         return Outcome(counts=counts, flops=flops)
 
     def _shards(self, folder: StageFolder, screen: Screen) -> Generator[tuple[Shard, np.ndarray], None, None]:

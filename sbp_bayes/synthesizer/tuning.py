@@ -228,12 +228,13 @@ def _tune(
         "steps": result.num_steps,
         "epochs": result.num_steps * config.rows_per_batch / len(source.packed),
         "tokens": result.tokens,
+        "validated_tokens": len(validations) * len(held_out) * held_out.row_length,
         "best_step": result.best_step,
         "validation_nats_per_token_before": validations[0],
         "validation_nats_per_token": result.best_nats_per_token,
     }
-    validated = len(validations) * len(held_out) * held_out.row_length
-    flops = model.config.flops_per_token * (result.tokens + validated / 3)
+    flops = model.config.flops_per_token * result.tokens
+    flops += model.config.forward_flops_per_token * counts["validated_tokens"]
     return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINTS,))
 
 

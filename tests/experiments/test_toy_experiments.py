@@ -43,12 +43,15 @@ def test_every_cell_of_the_grid_says_what_was_known_and_what_was_gained(tmp_path
         assert c["synthesizer_kl"] > 0
         assert [share < 1 for share in c["learned"]] == [True, True]
         assert c["gain_half_width"] > 0
+        assert c["flops"]["sbp"] > 2 * c["flops"]["baseline"] == 2 * c["flops"]["oracle"] > 0
 
 
 def test_rounds_follow_one_another(tmp_path: Path) -> None:
     config = RoundsConfig(toy=dataclasses.replace(TINY, arms=("baseline", "sbp")), num_rounds=2)
     records = run_rounds(config, Workspace(tmp_path), num_workers=1)
     assert [(r["seed"], r["round"]) for r in records] == [(s, r) for s in (0, 1) for r in (0, 1, 2)]
+    flops = [r["flops"] for r in records[:3]]  # each round's trainings and samples join those before
+    assert min(np.diff(flops)) > flops[0]
     for r in records[1:3]:
         assert 0 <= r["total_variation"] <= 1
         assert 0 <= r["lineage"] <= 1

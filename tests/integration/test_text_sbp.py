@@ -100,6 +100,17 @@ def test_the_headline_takes_the_weight_decay_that_is_better_on_validation(finish
     assert set(map(tuple, decays.values())) == {(own,)}
 
 
+def test_an_arm_needs_the_stages_of_the_ledger(finished: tuple[Path, str]) -> None:
+    content = report(finished[0])
+    lines = {(line["stage"], line["arm"]): line["flops"] for line in content["ledger"]}
+    totals = {(arm["arm"], arm["checkpoint"]): arm["total_flops"] for arm in content["arms"]}
+    own = [("pretrain", "sbp"), ("pair", "sbp"), ("tune", "sbp"), ("synthesize", "sbp")]
+    assert totals["sbp", "last"] == pytest.approx(sum(lines[key] for key in [*own, ("pretrain", "baseline")]))
+    assert totals["baseline", "last"] == lines["pretrain", "baseline"] > 0
+    tried = lines["pretrain", "baseline"] + lines["pretrain", "tuned_baseline"]
+    assert lines["pretrain", "baseline"] < totals["baseline", "best_validation"] <= tried
+
+
 def test_each_models_tokenizer_lies_beside_it(finished: tuple[Path, str], tmp_path: Path) -> None:
     work = finished[0] / "work"
     (corpus,) = work.glob("corpus-*")

@@ -224,7 +224,10 @@ def test_stage_pairs_both_splits_with_the_embedder_of_the_training_documents(tmp
         assert manifest.counts[name]["search"] == pairs.search
         assert pairs.search["backend"] == "exact"
         assert manifest.counts[name]["label_agreement"] == 1.0
-    assert manifest.flops == 2 * 3 * (train.num_tokens + held_out.num_tokens)
+    embedding = 2 * 3 * (train.num_tokens + held_out.num_tokens)
+    searching = 2 * 3 * (40 * 40 + 40 * 40 + 6 * 6 + 6 * 6)  # all rows, and as many candidates again
+    assert manifest.flops == embedder.fit_flops + embedding + searching
+    assert embedder.fit_flops > 0
     assert build_pairs(config, train, tmp_path, validation=held_out) == manifest
     with pytest.raises(StoreError, match="alpha"):
         build_pairs(dataclasses.replace(config, alpha=0.7), train, tmp_path, validation=held_out)
