@@ -7,8 +7,8 @@ Counted in the manifest of each stage, with N the parameters that multiply (see 
 - synthesis: 2·N·T of prompts (prefill) and of sampled tokens (decoding), dropped samples included;
 - scoring: 2·N·T.
 
-Not counted: the products of attention with itself, which grow with the context; optimisers' steps; reading,
-de-duplication, tokenisation and screening, which have no floating-point work to speak of; training
+Not counted: the products of queries, keys and values, which grow with the context; optimisers' steps;
+reading, de-duplication, tokenisation and screening, which have no floating-point work to speak of; training
 positions that were computed again after a kill.
 """
 
