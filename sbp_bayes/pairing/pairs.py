@@ -130,16 +130,14 @@ def pair_documents(
     vectors = embedder.embed(corpus)
     is_finite = np.isfinite(vectors).all(axis=1)
     is_zero = ~np.any(vectors != 0, axis=1)
-    for kind, rows in (("not finite", ~is_finite), ("zero", is_zero)):
-        if rows.any():
-            named = ", ".join(corpus.ids[row] for row in np.flatnonzero(rows)[:3])
-            _logger.warning("%d vectors are %s and left out: %s", rows.sum(), kind, named)
+    _warn_of_left_out(corpus, {"not finite": ~is_finite, "zero": is_zero})
     known = np.flatnonzero(is_finite & ~is_zero)
     if len(known) < 2:
         raise NoPairsError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
     unit = unit_rows(vectors[known])
     join = Join() if join is None else join
     (ids, similarities), search = find_neighbours(unit, min(k, len(known) - 1), backend, join=join)
+    flops = search_flops(search, len(unit), unit.shape[1], ids.shape[1])
     edges, rule_counts = ordered_pairs(ids, similarities, corpus.texts, known, rules)
     with join.engine.start() as session:
         kept, balance = best_by_document(
@@ -162,14 +160,17 @@ def pair_documents(
         rank_of_first=neighbour_ranks(ids, kept.second, kept.first),
         corpus_fingerprint=corpus.fingerprint,
         counts=counts,
-        search={
-            **dataclasses.asdict(search),
-            **dataclasses.asdict(balance),
-            "flops": search_flops(search, len(unit), unit.shape[1], ids.shape[1]),
-        },
+        search={**dataclasses.asdict(search), **dataclasses.asdict(balance), "flops": flops},
         neighbour_similarities=_sampled(similarities.ravel(), seed),
         random_similarities=_random_similarities(unit, seed),
     )
+
+
+def _warn_of_left_out(corpus: Corpus, rows_by_kind: Mapping[str, np.ndarray]) -> None:
+    for kind, rows in rows_by_kind.items():
+        if rows.any():
+            named = ", ".join(corpus.ids[row] for row in np.flatnonzero(rows)[:3])
+            _logger.warning("%d vectors are %s and left out: %s", rows.sum(), kind, named)
 
 
 def build_pairs(
