@@ -68,7 +68,8 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
 
     `information` is I(d1; d2) in nats a token by Monte Carlo over held-out pairs. Losses are those of best
     checkpoints on validation; gains are baseline − arm, nats a token, with 95% Student intervals over seeds.
-    `learned` is each seed's share of I(d1; d2) by which the synthesizer is better than P(d2).
+    `learned` is each seed's share of I(d1; d2) by which the synthesizer is better than P(d2), and `flops` the
+    mean over seeds of what each arm takes in all.
     """
     by_arm = {
         arm: sorted((r for r in results if r.arm == arm), key=lambda r: r.seed)
@@ -89,6 +90,7 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
         "gain_half_width": half_width if np.isfinite(half_width) else None,
         "oracle_gain": float((losses["baseline"] - losses["oracle"]).mean()),
         "synthesizer_kl": float(np.mean([m["kl"] for m in measures])),
+        "flops": {arm: float(np.mean([r.flops for r in own])) for arm, own in by_arm.items()},
         "learned": [(m["marginal"] - m["loss"]) / (m["marginal"] - m["floor"]) for m in measures],
     }
 

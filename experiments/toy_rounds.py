@@ -30,7 +30,7 @@ from experiments.toy_validation.run import SeedRun, tune_and_sample  # noqa: E40
 from experiments.toy_validation.samples import measure_synthesizer  # noqa: E402
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
 from sbp_bayes.base.config import decode, encode, fingerprint, require  # noqa: E402
-from sbp_bayes.base.errors import ConfigError  # noqa: E402
+from sbp_bayes.base.errors import ConfigError, CorpusError  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
 from sbp_bayes.base.workers import side_by_side  # noqa: E402
@@ -59,7 +59,7 @@ class RoundsConfig:
 
 
 def run_rounds(config: RoundsConfig, work: Workspace, num_workers: int | None = None) -> list[dict[str, Any]]:
-    """Return one record a seed and round; see `_round`.
+    """Return one record per seed and round: loss above Bayes, FLOPs of all rounds so far, and `drift`.
 
     Raises:
         ConfigError: a world with a continuous concept, whose drift has no exact measure here.
@@ -78,22 +78,24 @@ def _run_seed(config: RoundsConfig, seed: int, work: Workspace) -> list[dict[str
     assert isinstance(data.world, FiniteConceptModel)
     run = SeedRun(toy, seed, data, work)
     trained, documents, concepts = run.baseline(), data.unique, data.unique_concepts
+    spent = [trained]
     first = run.result("baseline", trained)
-    records: list[dict[str, Any]] = [
-        {"seed": seed, "round": 0, "excess": first.losses["best_validation"] - (first.bayes or 0.0)}
-    ]
+    excess = first.losses["best_validation"] - (first.bayes or 0.0)
+    records: list[dict[str, Any]] = [{"seed": seed, "round": 0, "excess": excess, "flops": first.flops}]
     for number in range(1, config.num_rounds + 1):
         pairs = concept_pairs(documents, concepts, toy.pairs_per_document, seed)
         tuned, samples = tune_and_sample(run, trained, documents, pairs)
         synthetic = Corpus.load(samples.directory / CORPUS)
         lineage = concepts[[metadata["seed_index"] for metadata in synthetic.metadata]]
         trained = run.joint(samples, f"round {number}")
-        result = run.result("sbp", trained, measures=measure_synthesizer(tuned, data, seed))
+        spent += [tuned, samples, trained]
+        result = run.result("sbp", trained, spent, measures=measure_synthesizer(tuned, data, seed))
         records.append(
             {
                 "seed": seed,
                 "round": number,
                 "excess": result.losses["best_validation"] - (result.bayes or 0.0),
+                "flops": result.flops,
                 "synthesizer": result.synthesizer,
                 **drift(data.world, synthetic, lineage),
             }
@@ -112,12 +114,19 @@ def drift(world: FiniteConceptModel, synthetic: Corpus, lineage: np.ndarray) -> 
         for as many concepts drawn from P(c) itself (the mean of 100 draws), `entropy` of the mean posterior
         in nats, `lineage`: the mean of P(c | d) at the concept of the document that each chain began with,
         and `impossible_share` of documents that no concept can produce, which are left out.
+
+    Raises:
+        CorpusError: no document is one that a concept can produce.
     """
     whole = np.flatnonzero(synthetic.lengths == world.doc_length)
+    if not len(whole):
+        raise CorpusError(f"none of {len(synthetic):,} samples has the world's {world.doc_length} tokens")
     tokens = np.stack([synthetic.document(int(i)) for i in whole]) - NUM_SPECIAL
     documents = torch.from_numpy(tokens)
     legal = torch.from_numpy((tokens >= 0).all(axis=1))
     legal[legal.clone()] = world.log_prob(documents[legal]).isfinite()
+    if not legal.any():
+        raise CorpusError(f"none of {len(synthetic):,} samples is one that a concept can produce")
     posterior_NK = world.posterior(documents[legal]).exp()
     mean_K, prior_K = posterior_NK.mean(dim=0), world.log_prior_K.exp()
     own = torch.from_numpy(lineage[whole])[legal]

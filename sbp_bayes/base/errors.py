@@ -22,7 +22,11 @@ class CorpusError(SbpError):
 
 
 class PairingError(SbpError):
-    """Vectors that cannot be indexed, or documents among which no pair meets the rules."""
+    """Vectors that cannot be indexed, or documents that cannot be paired."""
+
+
+class NoPairsError(PairingError):
+    """Documents among which no pair meets the rules, or too few of which can be compared."""
 
 
 class CheckpointError(SbpError):

@@ -6,24 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
+from sbp_bayes.base.config import require_one_of
+from sbp_bayes.base.errors import CheckpointError, CorpusError
 from sbp_bayes.base.progress import say
 from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import PLAN, Folder, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
 from sbp_bayes.corpus import (
+    TOKENIZER,
     Corpus,
     CorpusConfig,
     RejectLog,
     Tokenizer,
     choose_unique,
+    load_split,
     prepare_corpus,
     read_documents,
 )
 from sbp_bayes.corpus.rejects import report
 from sbp_bayes.lm import PRESETS, LMConfig
 
-TOKENIZER = "tokenizer.json"
 ORIGIN = "origin.json"
 """In a stage's folder: where its corpus lay, for commands that want to show its documents."""
 
@@ -39,9 +41,16 @@ class PreparedCorpus:
         """The tokenizer of all three splits."""
         return Tokenizer.load(self.manifest.directory / TOKENIZER)
 
-    def split(self, name: str) -> Corpus:
-        """Load the split "pool", "validation" or "test", verified by one of torchrun's processes."""
-        return Corpus.load(self.manifest.directory / name, verify=torchrun_rank() == 0)
+    def split(self, name: str, *, may_be_empty: bool = False) -> Corpus:
+        """Load the split "pool", "validation" or "test", verified by one of torchrun's processes.
+
+        Raises:
+            CorpusError: it holds no documents, unless it may be empty.
+        """
+        verify = torchrun_rank() == 0
+        if may_be_empty:
+            return Corpus.load(self.manifest.directory / name, verify=verify)
+        return load_split(self.manifest.directory, name, verify=verify)
 
     def unique(self, num_tokens: int | None) -> Corpus:
         """Return the pool, or a random `num_tokens` of it: the same ones for every stage."""
@@ -164,8 +173,7 @@ def preset(name: str) -> LMConfig:
     Raises:
         ConfigError: there is none.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
+    require_one_of("--preset", name, PRESETS)
     return PRESETS[name]
 
 

@@ -39,9 +39,9 @@ from sbp_bayes.corpus.records import Corpus
 from sbp_bayes.corpus.rejects import report
 from sbp_bayes.corpus.shards import Shard, list_shards, read_shard, tokenise_shard
 from sbp_bayes.corpus.splits import SPLITS
-from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
+from sbp_bayes.corpus.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 
-TOKENIZER, REJECTS, INPUTS, SCRATCH = "tokenizer.json", "rejects.jsonl", "inputs.json", "shards"
+REJECTS, INPUTS, SCRATCH = "rejects.jsonl", "inputs.json", "shards"
 HASHES = ".hashes.json"
 """Beside the stage's output, or in the workspace: hashes of input files that were read before."""
 

@@ -10,6 +10,7 @@ from sbp_bayes.evaluation.fidelity import (
     measure_fidelity,
     score_pairs,
 )
+from sbp_bayes.evaluation.ledger import arm_flops
 from sbp_bayes.evaluation.perplexity import SCORES, evaluate, score_corpus
 from sbp_bayes.evaluation.probe import BeliefProbe, belief_probe, hidden_states, linear_probe
 from sbp_bayes.evaluation.quality import (
@@ -41,6 +42,7 @@ __all__ = [
     "QualityReport",
     "ReliabilityBin",
     "ShareOfGain",
+    "arm_flops",
     "belief_probe",
     "concept_calibration",
     "document_quality",

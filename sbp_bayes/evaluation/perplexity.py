@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, Window, rows_of
@@ -46,10 +47,13 @@ def evaluate(model_dir: Path, corpus: Corpus, directory: Place) -> Manifest:
         a manifest that counts documents, tokens and bytes, nats per token and bits per byte.
 
     Raises:
+        CorpusError: the corpus holds no documents.
         ConfigError: the corpus has tokens that the model does not know.
         CheckpointError: the model is missing or damaged.
         StoreError: `directory` holds the output of another plan.
     """
+    if len(corpus) == 0:
+        raise CorpusError("the corpus to score holds no documents")
     model = load_model(model_dir)
     model.config.require_known(corpus.tokens, "the corpus")
     inputs = {"model": model_fingerprint(model_dir), "corpus": corpus.fingerprint}
@@ -65,7 +69,7 @@ def evaluate(model_dir: Path, corpus: Corpus, directory: Place) -> Manifest:
             "loss_nats_per_token": scores.nats_per_token,
             "bits_per_byte": scores.bits_per_byte,
         }
-        return Outcome(counts=counts, flops=model.config.flops_per_token / 3 * corpus.num_tokens)
+        return Outcome(counts=counts, flops=model.config.forward_flops_per_token * corpus.num_tokens)
 
     return run_stage(plan, directory, work)
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sbp_bayes.base.config import require_one_of
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.lm.blocked import blocked_attention, cached_attention
 
@@ -194,8 +195,7 @@ def choose_backend(
     Raises:
         ConfigError: `name` is none, or cannot run there.
     """
-    if name not in get_args(Backend):
-        raise ConfigError(f"attention = {name!r}: expected one of {', '.join(get_args(Backend))}")
+    require_one_of("attention", name, get_args(Backend))
     chosen, reason = name, "as asked for"
     if name == "auto" and device.type != "cuda":
         chosen = "sdpa" if work == "rows" else "blocked"

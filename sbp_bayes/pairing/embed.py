@@ -23,7 +23,13 @@ WINDOW = 256
 
 
 class Embedder(Protocol):
-    """A map from documents to vectors whose inner products say how related two documents are."""
+    """A map from documents to vectors whose inner products say how related two documents are.
+
+    Attributes:
+        fit_flops: floating-point operations that fitting took; 0 for a model that comes fitted.
+    """
+
+    fit_flops: float
 
     @property
     def fingerprint(self) -> str:

@@ -54,7 +54,7 @@ class CachedEmbedder:
 
     def __init__(self, embedder: Embedder, directory: Path) -> None:
         self.embedder, self.directory = embedder, Path(directory)
-        self.fingerprint = embedder.fingerprint
+        self.fingerprint, self.fit_flops = embedder.fingerprint, embedder.fit_flops
         self._kept: dict[Path, _Kept] = {}
 
     def embed(self, corpus: Corpus) -> np.ndarray:

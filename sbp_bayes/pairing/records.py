@@ -30,7 +30,7 @@ class PairSet(ArrayRecord):
         counts: neighbours found, those dropped by reason (see `rules.REJECTIONS`), and pairs kept.
         neighbour_similarities: float32, a sample over all neighbours found, before any rule.
         random_similarities: float32, a sample over random pairs of different documents.
-        search: how the neighbours were found and with what recall, see `SearchReport`.
+        search: how the neighbours were found and with what recall, see `SearchReport`, and its `flops`.
     """
 
     first: np.ndarray
@@ -46,6 +46,22 @@ class PairSet(ArrayRecord):
 
     def __len__(self) -> int:
         return len(self.first)
+
+    @classmethod
+    def empty(cls, corpus_fingerprint: str, counts: Mapping[str, int]) -> "PairSet":
+        """Return no pairs of a corpus."""
+        none = np.zeros(0, np.int64)
+        return cls(
+            first=none,
+            second=none,
+            similarity=none.astype(np.float32),
+            rank_of_second=none.astype(np.int32),
+            rank_of_first=none.astype(np.int32),
+            corpus_fingerprint=corpus_fingerprint,
+            counts=counts,
+            neighbour_similarities=none.astype(np.float32),
+            random_similarities=none.astype(np.float32),
+        )
 
     @functools.cached_property
     def fingerprint(self) -> str:

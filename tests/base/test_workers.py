@@ -74,8 +74,8 @@ def test_what_is_told_can_stop_the_work() -> None:
 def test_the_first_error_stops_the_others() -> None:
     started = time.monotonic()
     with pytest.raises(CorpusError, match="no such text"):
-        side_by_side([functools.partial(describe, 0, 60.0), fail], 2)
-    assert time.monotonic() - started < 30
+        side_by_side([functools.partial(describe, 0, 600.0), fail], 2)
+    assert time.monotonic() - started < 300
 
 
 def test_workers_are_counted_from_one() -> None:
@@ -153,7 +153,7 @@ def die(number: int) -> None:
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGABRT, "SIGABRT")])
 def test_a_killed_worker_is_one_error_that_says_what_was_lost(number: int, name: str) -> None:
     with pytest.raises(WorkerError) as raised:
-        side_by_side([functools.partial(die, number), functools.partial(describe, 1, 60.0)], 2)
+        side_by_side([functools.partial(die, number), functools.partial(describe, 1, 600.0)], 2)
     message = str(raised.value)
     assert name in message
     assert "a long work" in message

@@ -125,6 +125,8 @@ def test_an_arm_that_needs_the_baseline_pays_for_it(record: dict) -> None:
     assert flops["oracle"] == flops["baseline"] == flops["exact_posterior"]
     assert flops["sbp"] > 2 * flops["baseline"]
     assert flops["baseline"] < flops["from_scratch"] < flops["sbp"]
+    assert flops["tuned_baseline"] == (1 + len(TINY.weight_decays)) * flops["baseline"]
+    assert flops["unconditional"] > 2 * flops["baseline"]
 
 
 def test_a_finished_run_is_taken_as_it_is(tmp_path: Path) -> None:

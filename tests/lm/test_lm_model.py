@@ -250,6 +250,7 @@ def test_parameters_are_counted_as_built(name: str, tied: bool) -> None:
     with torch.device("meta"):
         model = Transformer(config, seed=None)
     assert config.num_parameters == sum(p.numel() for p in model.parameters())
+    assert config.forward_flops_per_token == config.flops_per_token / 3
     assert config.flops_per_token == 6 * dataclasses.replace(config, tied_embeddings=True).num_parameters
     assert decode(LMConfig, encode(config)) == config
 

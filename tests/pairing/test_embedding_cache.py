@@ -52,6 +52,7 @@ class Counting:
 
     def __init__(self, embedder):
         self.embedder, self.fingerprint, self.asked = embedder, embedder.fingerprint, []
+        self.fit_flops = embedder.fit_flops
 
     def embed(self, corpus):
         self.asked.append(list(corpus.ids))

@@ -52,7 +52,9 @@ def test_manifest_counts_and_files(tmp_path) -> None:
         assert steps[-1][name] == counts[name]
     num_parameters = sum(p.numel() for p in load_model(tmp_path / "best").parameters())
     assert counts["num_parameters"] == num_parameters
-    assert manifest.flops == 6 * num_parameters * 12 * 4 * 32
+    validations = sum("validation_nats_per_token" in r for r in read_json_lines(tmp_path / "metrics.jsonl"))
+    assert counts["validated_tokens"] == validations * corpus_of("validation", 9).num_tokens > 0
+    assert manifest.flops == num_parameters * (6 * 12 * 4 * 32 + 2 * counts["validated_tokens"])
     assert Tokenizer.load(tmp_path / "tokenizer.json").fingerprint == tiny_tokenizer().fingerprint
     assert load_model(tmp_path / "last").config == config.model
     assert read_manifest(tmp_path) == manifest
