@@ -28,5 +28,5 @@ def test_a_card_without_xformers_takes_sdpa_and_says_why_not_xformers() -> None:
     arguments = (torch.device("cuda"), torch.float32, 64)
     choose = choose_backend.__wrapped__  # without its memory of earlier answers
     assert choose("auto", *arguments) == "sdpa"
-    with pytest.raises(ConfigError, match=r"attention = 'xformers' cannot run: import of xformers"):
+    with pytest.raises(ConfigError, match=r"attention = 'xformers' cannot run: .*xformers"):
         choose("xformers", *arguments)
