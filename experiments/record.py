@@ -54,7 +54,7 @@ def code_state(root: Path = ROOT) -> dict[str, Any]:
         if not commits:
             return state | {"clean": False, "note": "a git repository without commits"}
         return state | {"commit": _git(root, "rev-parse", "HEAD"), "clean": not changes}
-    except FileNotFoundError:
+    except OSError:
         return state | {"note": "git is not installed"}
     except subprocess.CalledProcessError as error:
         return state | {"note": " ".join(error.stderr.split()) or f"git: exit code {error.returncode}"}
@@ -139,13 +139,15 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _memory_bytes() -> int:
-    """Return the machine's memory, or a container's limit."""
-    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+def _memory_bytes() -> int | None:
+    """Return the machine's memory, or a container's limit; None where neither is told."""
+    sizes = []
+    with contextlib.suppress(OSError, ValueError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for limit in ("memory.max", "memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # a file that is not there; "max"
             sizes.append(int((Path("/sys/fs/cgroup") / limit).read_text(encoding="ascii")))
-    return min(sizes)
+    return min(sizes, default=None)
 
 
 def _gpus() -> list[str]:
