@@ -95,7 +95,7 @@ def read_run(directory: Path, run_id: str, *, now: datetime | None = None) -> Ru
         status = "killed"
     meta = record.get("meta", {})
     config = _read_object(folder / CONFIG) if (folder / CONFIG).exists() else {}
-    changes = dict(flatten(meta.get("config_updates", {})))
+    changes = dict(flatten(meta.get("config_updates") or {}))
     if any(key.rpartition(".")[2] == "seeds" for key, _ in flatten(config)):
         # The experiment draws from its own seeds; Sacred puts a random one beside them.
         config, changes = ({k: v for k, v in x.items() if k != "seed"} for x in (config, changes))
