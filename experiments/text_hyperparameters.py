@@ -17,7 +17,13 @@ from sbp_bayes.base.runtime import configure_runtime
 
 configure_runtime()
 
-from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.runner import (  # noqa: E402
+    make_experiment,
+    run_command_line,
+    run_folder,
+    settings_of,
+    workspace,
+)
 from experiments.text_sbp.config import CONFIGS, TextSbpConfig  # noqa: E402
 from experiments.text_sbp.content import VALIDATION_LOSS  # noqa: E402
 from experiments.text_sbp.run import load_data  # noqa: E402
@@ -43,21 +49,25 @@ class HyperparametersConfig:
     weight_decays: tuple[float, ...] = (0.1, 0.5, 2.0)
 
 
-def run(config: HyperparametersConfig) -> list[dict[str, Any]]:
+def run(config: HyperparametersConfig, work: Workspace) -> list[dict[str, Any]]:
     """Return one record a pair of values: both, and the baseline's best and last validation loss."""
-    corpus = prepare_corpus(config.text_sbp.corpus, Workspace(WORK))
+    corpus = prepare_corpus(config.text_sbp.corpus, work)
+    load_data(corpus, verify=True)
     grid = itertools.product(config.peak_lrs, config.weight_decays)
-    return side_by_side([functools.partial(_record, config.text_sbp, corpus, *values) for values in grid])
+    calls = [functools.partial(_record, config.text_sbp, corpus, work, *values) for values in grid]
+    return side_by_side(calls)
 
 
-def _record(settings: TextSbpConfig, corpus: Manifest, peak_lr: float, weight_decay: float) -> dict[str, Any]:
+def _record(
+    settings: TextSbpConfig, corpus: Manifest, work: Workspace, peak_lr: float, weight_decay: float
+) -> dict[str, Any]:
     data, seed = load_data(corpus), settings.seeds[0]
     stage = pretrain(
         settings.pretrain(seed, peak_lr=peak_lr, weight_decay=weight_decay),
         choose_unique(data.pool, settings.unique_tokens, seed),
         None,
         data.validation,
-        Workspace(WORK),
+        work,
         tokenizer=data.tokenizer,
         label=f"lr {peak_lr:g}, decay {weight_decay:g}",
     )
@@ -94,8 +104,7 @@ experiment = make_experiment("text_hyperparameters", _GRIDS, default="demo")
 @experiment.main
 def main(_config: dict[str, Any]) -> dict[str, Any]:
     """Run the grid, print its table and keep it in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key != "seed"}  # Sacred adds its own
-    records = run(decode(HyperparametersConfig, settings))
+    records = run(decode(HyperparametersConfig, settings_of(_config)), workspace(_config))
     print_records(records)
     folder = run_folder(experiment)
     if folder is not None:

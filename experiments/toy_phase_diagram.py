@@ -15,7 +15,13 @@ configure_runtime()
 
 import numpy as np  # noqa: E402
 
-from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.runner import (  # noqa: E402
+    make_experiment,
+    run_command_line,
+    run_folder,
+    settings_of,
+    workspace,
+)
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.data import repetitions  # noqa: E402
 from experiments.toy_validation.run import ArmResult, run  # noqa: E402
@@ -63,7 +69,8 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
 
     `information` is I(d1; d2) in nats a token by Monte Carlo over held-out pairs. Losses are those of best
     checkpoints on validation; gains are baseline − arm, nats a token, with 95% intervals over seeds.
-    `learned` is each seed's share of I(d1; d2) by which the synthesizer is better than P(d2).
+    `learned` is each seed's share of I(d1; d2) by which the synthesizer is better than P(d2), and `flops` the
+    mean over seeds of what each arm takes in all.
     """
     by_arm = {
         arm: sorted((r for r in results if r.arm == arm), key=lambda r: r.seed)
@@ -85,6 +92,7 @@ def cell(toy: ToyConfig, results: list[ArmResult]) -> dict[str, Any]:
         "gain_half_width": None if interval is None else interval.high - interval.estimate,
         "oracle_gain": float((losses["baseline"] - losses["oracle"]).mean()),
         "synthesizer_kl": float(np.mean([m["kl"] for m in measures])),
+        "flops": {arm: float(np.mean([r.flops for r in own])) for arm, own in by_arm.items()},
         "learned": [(m["marginal"] - m["loss"]) / (m["marginal"] - m["floor"]) for m in measures],
     }
 
@@ -105,9 +113,9 @@ experiment = make_experiment("toy_phase_diagram", {"fact_views": _SETTINGS}, def
 @experiment.main
 def main(_config: dict[str, Any]) -> dict[str, Any]:
     """Run the grid and keep its cells in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key != "seed"}
+    settings = settings_of(_config)
     config = decode(PhaseConfig, settings | {"toy": encode(decode_toy(settings["toy"]))})
-    cells = run_grid(config, Workspace(WORK))
+    cells = run_grid(config, workspace(_config))
     folder = run_folder(experiment)
     if folder is not None:
         record = {"schema_version": SCHEMA_VERSION, "config_fingerprint": fingerprint(encode(config))}

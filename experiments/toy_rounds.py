@@ -17,14 +17,20 @@ configure_runtime()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.runner import (  # noqa: E402
+    make_experiment,
+    run_command_line,
+    run_folder,
+    settings_of,
+    workspace,
+)
 from experiments.toy_validation.config import ToyConfig  # noqa: E402
 from experiments.toy_validation.data import concept_pairs, make_data  # noqa: E402
 from experiments.toy_validation.run import SeedRun, tune_and_sample  # noqa: E402
 from experiments.toy_validation.samples import measure_synthesizer  # noqa: E402
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
 from sbp_bayes.base.config import decode, encode, fingerprint, require  # noqa: E402
-from sbp_bayes.base.errors import ConfigError  # noqa: E402
+from sbp_bayes.base.errors import ConfigError, CorpusError  # noqa: E402
 from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
 from sbp_bayes.base.workers import side_by_side  # noqa: E402
@@ -53,7 +59,7 @@ class RoundsConfig:
 
 
 def run_rounds(config: RoundsConfig, work: Workspace, num_workers: int | None = None) -> list[dict[str, Any]]:
-    """Return one record a seed and round; see `_round`.
+    """Return one record per seed and round: loss above Bayes, FLOPs of all rounds so far, and `drift`.
 
     Raises:
         ConfigError: a world with a continuous concept, whose drift has no exact measure here.
@@ -72,22 +78,24 @@ def _run_seed(config: RoundsConfig, seed: int, work: Workspace) -> list[dict[str
     assert isinstance(data.world, FiniteConceptModel)
     run = SeedRun(toy, seed, data, work)
     trained, documents, concepts = run.baseline(), data.unique, data.unique_concepts
+    spent = [trained]
     first = run.result("baseline", trained)
-    records: list[dict[str, Any]] = [
-        {"seed": seed, "round": 0, "excess": first.losses["best_validation"] - (first.bayes or 0.0)}
-    ]
+    excess = first.losses["best_validation"] - (first.bayes or 0.0)
+    records: list[dict[str, Any]] = [{"seed": seed, "round": 0, "excess": excess, "flops": first.flops}]
     for number in range(1, config.num_rounds + 1):
         pairs = concept_pairs(documents, concepts, toy.pairs_per_document, seed)
         tuned, samples = tune_and_sample(run, trained, documents, pairs)
         synthetic = Corpus.load(samples.directory / CORPUS)
         lineage = concepts[[metadata["seed_index"] for metadata in synthetic.metadata]]
         trained = run.joint(samples, f"round {number}")
-        result = run.result("sbp", trained, measures=measure_synthesizer(tuned, data, seed))
+        spent += [tuned, samples, trained]
+        result = run.result("sbp", trained, spent, measures=measure_synthesizer(tuned, data, seed))
         records.append(
             {
                 "seed": seed,
                 "round": number,
                 "excess": result.losses["best_validation"] - (result.bayes or 0.0),
+                "flops": result.flops,
                 "synthesizer": result.synthesizer,
                 **drift(data.world, synthetic, lineage),
             }
@@ -106,12 +114,19 @@ def drift(world: FiniteConceptModel, synthetic: Corpus, lineage: np.ndarray) -> 
         for as many concepts drawn from P(c) itself (the mean of 100 draws), `entropy` of the mean posterior
         in nats, `lineage`: the mean of P(c | d) at the concept of the document that each chain began with,
         and `impossible_share` of documents that no concept can produce, which are left out.
+
+    Raises:
+        CorpusError: no document is one that a concept can produce.
     """
     whole = np.flatnonzero(synthetic.lengths == world.doc_length)
+    if not len(whole):
+        raise CorpusError(f"none of {len(synthetic):,} samples has the world's {world.doc_length} tokens")
     tokens = np.stack([synthetic.document(int(i)) for i in whole]) - NUM_SPECIAL
     documents = torch.from_numpy(tokens)
     legal = torch.from_numpy((tokens >= 0).all(axis=1))
     legal[legal.clone()] = world.log_prob(documents[legal]).isfinite()
+    if not legal.any():
+        raise CorpusError(f"none of {len(synthetic):,} samples is one that a concept can produce")
     posterior_NK = world.posterior(documents[legal]).exp()
     mean_K, prior_K = posterior_NK.mean(dim=0), world.log_prior_K.exp()
     own = torch.from_numpy(lineage[whole])[legal]
@@ -142,9 +157,9 @@ experiment = make_experiment("toy_rounds", {"fact_views": _SETTINGS}, default="f
 @experiment.main
 def main(_config: dict[str, Any]) -> dict[str, Any]:
     """Run the rounds, print them and keep them in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key != "seed"}
+    settings = settings_of(_config)
     config = decode(RoundsConfig, settings | {"toy": encode(decode_toy(settings["toy"]))})
-    records = run_rounds(config, Workspace(WORK))
+    records = run_rounds(config, workspace(_config))
     for number in range(config.num_rounds + 1):
         own = [record for record in records if record["round"] == number]
         numbers = {

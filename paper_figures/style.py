@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+from paper_figures.canvas import Axes, Figure, matplotlib
 
 INK, MUTED, RULE, PAPER = "#1b1d21", "#5f656e", "#d5d8dc", "#ffffff"
 ARM_COLOURS = {"baseline": "#d55e00", "tuned_baseline": "#8c5a00", "sbp": "#0072b2", "oracle": "#009e73"}

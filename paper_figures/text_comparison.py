@@ -2,11 +2,8 @@
 
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.transforms import blended_transform_factory
-
 from paper_figures import style
+from paper_figures.canvas import Axes, Figure, blended_transform_factory
 from paper_figures.numbers import percent, plain, signed
 from paper_figures.text_results import NAMES, Comparison, TextResults
 

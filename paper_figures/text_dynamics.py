@@ -5,11 +5,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from paper_figures import style
+from paper_figures.canvas import Axes, Figure, MaxNLocator
 from paper_figures.numbers import count, percent, plain
 from paper_figures.text_results import NAMES, Curve, TextResults
 

@@ -40,7 +40,7 @@ class Interval:
         return Interval(-self.value, -self.high, -self.low)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Curve:
     """Validation loss of one arm against tokens seen, averaged over seeds or of one of them."""
 
@@ -81,7 +81,6 @@ class TextResults:
         dynamics: validation curves, one for each arm and seed.
         arms: test losses, one for each arm and checkpoint.
         share_of_oracle_gain: by the baseline compared with.
-        over: what intervals generalise over, as `sbp_bayes.evaluation.Interval` says it.
     """
 
     config_name: str
@@ -90,17 +89,12 @@ class TextResults:
     dynamics: tuple[Mapping[str, Any], ...]
     arms: tuple[Mapping[str, Any], ...]
     share_of_oracle_gain: Mapping[str, Mapping[str, Any]]
-    over: str
 
     @property
     def intervals_over(self) -> str:
         """What the 95% intervals generalise over, with the number of seeds."""
         seeds = len(self.seeds)
-        return {
-            "documents alone": "documents alone, one seed",
-            "seeds alone": f"{seeds} seeds alone",
-            "seeds and documents": f"documents and {seeds} seeds",
-        }[self.over]
+        return "documents alone, one seed" if seeds == 1 else f"documents and {seeds} seeds"
 
     def seed_curves(self, arm: str) -> list[Curve]:
         """Return the validation curve of each seed of `arm`."""
@@ -158,11 +152,10 @@ def from_report(report: Mapping[str, Any], where: str = "report") -> TextResults
             dynamics=tuple(report["dynamics"]),
             arms=tuple(report["arms"]),
             share_of_oracle_gain=report["share_of_oracle_gain"],
-            over=report["intervals_over"],
         )
         for arm in ARMS:
             results.mean_curve(arm)
-        results.comparison("best"), results.comparison("last"), results.intervals_over
+        results.comparison("best"), results.comparison("last")
     except (KeyError, IndexError, TypeError) as error:
         raise ResultError(f"{where}: not the numbers of a text_sbp run ({error!r})") from error
     return results

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from paper_figures import style
+from paper_figures.canvas import Axes, Figure, MaxNLocator
 from paper_figures.numbers import plain
 from paper_figures.toy_results import ARM_NAMES, ToyResults
 

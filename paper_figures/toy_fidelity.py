@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from paper_figures import style
+from paper_figures.canvas import Axes, Figure
 from paper_figures.toy_results import ToyResults
 
 NOTHING = 1e-9

@@ -1,9 +1,9 @@
 """Where SBP gains: number of concepts × documents per concept."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from paper_figures import style
+from paper_figures.canvas import Figure
 from paper_figures.numbers import signed
 from paper_figures.toy_results import ToyResults
 from sbp_bayes.results import ResultError

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from paper_figures import style
+from paper_figures.canvas import Figure
 from paper_figures.toy_results import ToyResults
 from sbp_bayes.results import ResultError
 

@@ -1,9 +1,9 @@
 """Several rounds of bootstrapping: whose concepts the synthetic text is about, and what it is worth."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from paper_figures import style
+from paper_figures.canvas import Figure
 from paper_figures.toy_results import ToyResults
 from sbp_bayes.results import ResultError
 

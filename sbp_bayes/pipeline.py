@@ -15,6 +15,7 @@ import dataclasses
 from sbp_bayes.base.config import require
 from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.corpus import Corpus, Tokenizer
+from sbp_bayes.evaluation import arm_flops
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import PairConfig, PairSet, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
@@ -54,6 +55,16 @@ class SbpStages:
     synthesis: Manifest
     joint: Manifest
 
+    @property
+    def before_joint(self) -> tuple[Manifest, ...]:
+        """The stages without which there is no joint pretraining."""
+        return self.baseline, self.pairs, self.tune, self.synthesis
+
+    @property
+    def total_flops(self) -> float:
+        """Floating-point operations of all stages, as the ledger counts them."""
+        return arm_flops(self.joint, self.before_joint)
+
 
 def bootstrap(
     config: SbpConfig,
@@ -87,6 +98,7 @@ def bootstrap(
         validation,
         PairSet.load(pairs.directory / "validation"),
         work,
+        tokenizer=tokenizer,
     )
     samples = synthesize(
         config.synthesis,

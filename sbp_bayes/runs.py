@@ -30,9 +30,11 @@ class Run:
         status: Sacred's, in lower case; "killed" for a run that says it is running and is not.
         experiment: name of the experiment.
         named_configs: those chosen on the command line, for instance ("demo",).
+        changes: settings changed on the command line, for instance {"corpus.paths": ["my.jsonl"]}.
+        code: version, commit and cleanness of the code, where the run recorded them.
         started: in UTC; None if it never started.
         seconds: from the start to the end, or to the last sign of life.
-        config: the whole configuration.
+        config: the whole configuration, without the seed that Sacred adds to it.
         results: rows of `results.jsonl`; empty where there is none.
     """
 
@@ -41,6 +43,8 @@ class Run:
     status: str
     experiment: str = "unknown"
     named_configs: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    code: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     started: datetime | None = None
     seconds: float = 0.0
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -89,15 +93,23 @@ def read_run(directory: Path, run_id: str, *, now: datetime | None = None) -> Ru
     status = str(record.get("status", "unknown")).lower()
     if status == "running" and (last_sign is None or (now or datetime.now(UTC)) - last_sign > SILENCE):
         status = "killed"
+    meta = record.get("meta", {})
+    config = _read_object(folder / CONFIG) if (folder / CONFIG).exists() else {}
+    changes = dict(flatten(meta.get("config_updates") or {}))
+    if any(key.rpartition(".")[2] == "seeds" for key, _ in flatten(config)):
+        # The experiment draws from its own seeds; Sacred puts a random one beside them.
+        config, changes = ({k: v for k, v in x.items() if k != "seed"} for x in (config, changes))
     return Run(
         id=run_id,
         directory=folder,
         status=status,
         experiment=str(record.get("experiment", {}).get("name", "unknown")),
-        named_configs=tuple(record.get("meta", {}).get("named_configs", ())),
+        named_configs=tuple(meta.get("named_configs", ())),
+        changes=changes,
+        code=record.get("host", {}).get("code", {}),
         started=started,
         seconds=(last_sign - started).total_seconds() if started and last_sign else 0.0,
-        config=_read_object(folder / CONFIG) if (folder / CONFIG).exists() else {},
+        config=config,
         results=read_results(folder / RESULTS) if (folder / RESULTS).exists() else [],
     )
 

@@ -91,8 +91,8 @@ def explained(predictions: Sequence[Prediction]) -> float:
 
 def r_squared(gains: Sequence[float], predicted: Sequence[float]) -> float:
     """Return R² = 1 − Σ (gain − predicted)² / Σ (gain − mean)²; below 0 is worse than the mean."""
-    gains = np.asarray(gains)
-    return float(1.0 - ((gains - predicted) ** 2).sum() / ((gains - gains.mean()) ** 2).sum())
+    gains_N = np.asarray(gains)
+    return float(1.0 - ((gains_N - predicted) ** 2).sum() / ((gains_N - gains_N.mean()) ** 2).sum())
 
 
 def chance_of(cells: Sequence[dict[str, float]], num_deals: int = 9999) -> float:

@@ -8,7 +8,13 @@ from sbp_bayes.base.runtime import configure_runtime
 
 configure_runtime()
 
-from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.runner import (  # noqa: E402
+    make_experiment,
+    run_command_line,
+    run_folder,
+    settings_of,
+    workspace,
+)
 from experiments.text_sbp.config import CONFIGS, TextSbpConfig  # noqa: E402
 from experiments.text_sbp.content import report_content  # noqa: E402
 from experiments.text_sbp.report import write_report  # noqa: E402
@@ -27,8 +33,7 @@ experiment = make_experiment("text_sbp", CONFIGS, default="demo")
 @experiment.main
 def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
     """Decode the settings, run every stage, and leave rows, report and metrics in the run's folder."""
-    settings = {key: value for key, value in _config.items() if key != "seed"}  # Sacred adds its own
-    output = run(decode(TextSbpConfig, settings), WORK)
+    output = run(decode(TextSbpConfig, settings_of(_config)), workspace(_config))
     content = report_content(output, config_name(_run), str(_run._id))
     folder = run_folder(experiment)
     if folder is not None:

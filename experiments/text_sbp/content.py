@@ -1,6 +1,5 @@
 """What the report shows, as plain JSON types: numbers of every stage, curves, and sampled texts."""
 
-import os
 import platform
 from typing import Any
 
@@ -9,19 +8,18 @@ import torch
 
 from experiments.text_sbp.comparison import compare
 from experiments.text_sbp.run import ARMS, RunOutput, SeedRun
+from sbp_bayes.base.code import code_version
 from sbp_bayes.base.config import encode, fingerprint
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, code_version
+from sbp_bayes.base.stage import Manifest
 from sbp_bayes.base.store import read_json_lines
+from sbp_bayes.base.workers import usable_cores
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing import PairSet
 
 SCHEMA_VERSION = 1
 SYNTHESES_SHOWN, PAIRS_SHOWN = 2, 3
 VALIDATION_LOSS = "validation_nats_per_token"
-PACKAGES = (
-    "corpus", "evaluation", "lm", "pairing", "pretraining", "synthesis", "synthesizer", "training",
-)  # fmt: skip
 
 
 def report_content(output: RunOutput, config_name: str, run_id: str) -> dict[str, Any]:
@@ -33,7 +31,7 @@ def report_content(output: RunOutput, config_name: str, run_id: str) -> dict[str
         "run_id": run_id,
         "config": encode(output.config),
         "config_fingerprint": fingerprint(output.config),
-        "code_version": code_version(*PACKAGES),
+        "code_version": code_version("experiments.text_sbp.run"),
         "seeds": list(output.config.seeds),
         "machine": machine(),
         "seconds": output.seconds,
@@ -60,7 +58,7 @@ def report_content(output: RunOutput, config_name: str, run_id: str) -> dict[str
 def machine() -> dict[str, Any]:
     """Return what the run ran on."""
     return {
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
         "python": platform.python_version(),

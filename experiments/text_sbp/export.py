@@ -23,9 +23,8 @@ COMPARISON = (
     "seeds",
     "arms",
     "share_of_oracle_gain",
-    "intervals_over",
 )
-NAMES = ("config_name", "config_fingerprint", "code_version", "arm", "checkpoint", "intervals_over")
+NAMES = ("config_name", "config_fingerprint", "code_version", "arm", "checkpoint")
 """The only keys whose text is kept: names that the code gave."""
 
 

@@ -10,7 +10,7 @@ from paper_figures.numbers import superscript
 from paper_figures.text_results import ARMS, Curve, TextResults, from_report
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from paper_figures.canvas import Figure
 
 WIDE, HALF, NARROW = 7.8, 4.6, 4.0
 """Widths in inches: across the page, in half of it, on a phone."""
@@ -81,9 +81,8 @@ def operations_curve(results: TextResults, ledger: Sequence[Mapping[str, Any]], 
 
 def similarity_plot(similarity: Mapping[str, Any]) -> str:
     """Histograms of the similarities of neighbours and of random pairs, with the threshold α."""
-    from matplotlib.figure import Figure
-
     from paper_figures import style
+    from paper_figures.canvas import Figure
 
     edges, alpha = similarity["bin_edges"], similarity["alpha"]
 
@@ -121,9 +120,8 @@ def similarity_plot(similarity: Mapping[str, Any]) -> str:
 
 def novelty_plot(quality: Mapping[str, Any]) -> str:
     """Share of n-grams that are in no document of D_unique, synthetic against real, n = 1, 2, …."""
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
     from paper_figures import style, text_dynamics
+    from paper_figures.canvas import MaxNLocator, PercentFormatter
 
     shares = {kind: quality[kind]["copying"]["novel_ngrams"] for kind in ("synthetic", "real")}
 

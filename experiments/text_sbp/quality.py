@@ -9,7 +9,7 @@ from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import QualityConfig, pair_similarity, quality_report
 from sbp_bayes.lm import load_model
-from sbp_bayes.pairing import PairSet, fit_embedder
+from sbp_bayes.pairing import PairSet, embedder_device, fit_embedder
 from sbp_bayes.pipeline import SbpStages
 
 COMPARED = 2000
@@ -30,7 +30,11 @@ def measure_quality(
         seed=seed,
     )
     plan = plan_stage(
-        "quality", {"quality": settings, "pairs": config.pairs}, inputs, ("evaluation", "pairing", "corpus")
+        "quality",
+        {"quality": settings, "pairs": config.pairs},
+        inputs,
+        __name__,
+        device=embedder_device(config.pairs),
     )
 
     def measure(folder: StageFolder) -> Outcome:

@@ -229,8 +229,10 @@ def _ledger(report: Mapping[str, Any]) -> str:
         ),
         ledger_table(report),
         page.paragraph(
-            "FLOPs: 6·N·T for training, 2·N·T for reading and sampling, N the parameters with the output "
-            "head, T the tokens. Seconds of a stage found finished are those of the run that did the work.",
+            "FLOPs: 6·N·T for training, 2·N·T for validating, reading and sampling, N the parameters with "
+            "the output head, T the tokens; for pairs, those of fitting the embedder, embedding and the "
+            "search. The tuned baseline needs all weight decays that were tried. "
+            "Seconds of a stage found finished are those of the run that did the work.",
             "note",
         ),
     )

@@ -114,8 +114,10 @@ def ledger_table(report: Mapping[str, Any]) -> str:
         sums = {key: _sum(line[key] for line in lines) for key in ("tokens", "flops", "seconds")}
         rows.append(_ledger_row("sum", arm, sums, "total"))
     rows.append(page.group_row("What an arm needs in all, its forerunners included", len(columns)))
-    for arm in ARMS:
-        last = results.arm(arm, "last")
+    meant = [(arm, results.arm(arm, "last")) for arm in ARMS]
+    if any(line["arm"] == "tuned_baseline" for line in ledger):
+        meant.append(("tuned_baseline", results.arm("baseline", "best_validation")))
+    for arm, last in meant:
         needs = {"tokens": last["tokens_seen"], "flops": last["total_flops"], "seconds": None}
         rows.append(_ledger_row("needs in all", arm, needs, "total"))
     return page.table(columns, rows, name="Compute ledger", kind="ledger")

@@ -11,8 +11,8 @@ from experiments.text_sbp.quality import measure_quality
 from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.base.workers import side_by_side, usable_cores
-from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, prepare_corpus
-from sbp_bayes.evaluation import DocumentScores, evaluate, loss_interval, pair_arms
+from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, load_split, prepare_corpus
+from sbp_bayes.evaluation import DocumentScores, arm_flops, evaluate, loss_interval, pair_arms
 from sbp_bayes.pipeline import SbpStages, bootstrap
 from sbp_bayes.pretraining import best_on_validation, pretrain
 from sbp_bayes.results import ResultRow
@@ -72,11 +72,22 @@ class SeedRun:
         """The real documents that `arm` trains on."""
         return self.oracle_documents if arm == "oracle" else self.unique
 
-    def total_flops(self, arm: str) -> float:
-        """Floating-point operations of every stage that `arm` needs (the ledger's sum)."""
-        stages = self.algorithm
-        extra = [stages.baseline, stages.pairs, stages.tune, stages.synthesis] if arm == "sbp" else []
-        return sum(stage.flops for stage in [*extra, self.pretraining(arm)])
+    def total_flops(self, arm: str, checkpoint: str) -> float:
+        """Floating-point operations up to a checkpoint of `arm`, every stage that it needs included.
+
+        The baseline's best checkpoint needs all weight decays that were tried for it.
+        """
+        needed: tuple[Manifest, ...] = ()
+        if arm == "sbp":
+            needed = self.algorithm.before_joint
+        elif arm == "baseline" and checkpoint == "best_validation":
+            needed = (self.algorithm.baseline, *self.tuned_baselines)
+        return arm_flops(self.pretraining(arm, checkpoint), needed, steps=self.steps(arm, checkpoint))
+
+    def steps(self, arm: str, checkpoint: str) -> int:
+        """Steps of the pretraining of `arm` up to a checkpoint."""
+        counts = self.pretraining(arm, checkpoint).counts
+        return counts["best_step" if checkpoint == "best_validation" else "num_steps"]
 
     def scores(self, arm: str, checkpoint: str) -> DocumentScores:
         """The losses of `arm` on the test documents."""
@@ -106,7 +117,7 @@ class RunOutput:
         ]
 
 
-def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> RunOutput:
+def run(config: TextSbpConfig, work: Path | Workspace, num_workers: int | None = None) -> RunOutput:
     """Run every stage that `work` does not hold yet, the seeds and the oracles side by side.
 
     Args:
@@ -118,9 +129,10 @@ def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> Ru
         SbpError: bad input or settings; what earlier stages wrote stays.
     """
     started = time.monotonic()
-    workspace, num_workers = Workspace(Path(work)), num_workers or usable_cores()
+    workspace = work if isinstance(work, Workspace) else Workspace(Path(work))
+    num_workers = num_workers or usable_cores()
     corpus = prepare_corpus(config.corpus, workspace)
-    data, seeds = load_data(corpus), config.seeds
+    data, seeds = load_data(corpus, verify=True), config.seeds
     for seed in seeds:  # refuses too little text before any worker starts
         choose_unique(data.pool, config.unique_tokens, seed)
         choose_unique(data.pool, config.oracle_tokens, seed)
@@ -139,10 +151,13 @@ def run(config: TextSbpConfig, work: Path, num_workers: int | None = None) -> Ru
     return RunOutput(config=config, data=data, seeds=runs, seconds=time.monotonic() - started)
 
 
-def load_data(manifest: Manifest) -> Data:
-    """Open a prepared corpus; token arrays stay memory-mapped."""
+def load_data(manifest: Manifest, *, verify: bool = False) -> Data:
+    """Open a prepared corpus, each of whose splits must hold documents; token arrays stay memory-mapped.
+
+    `verify` is that of `Corpus.load`.
+    """
     folder = manifest.directory
-    splits = {name: Corpus.load(folder / name) for name in ("pool", "validation", "test")}
+    splits = {name: load_split(folder, name, verify=verify) for name in ("pool", "validation", "test")}
     return Data(manifest=manifest, tokenizer=Tokenizer.load(folder / "tokenizer.json"), **splits)
 
 
@@ -221,8 +236,7 @@ def _evaluate(pretraining: Manifest, test: Corpus, work: Workspace) -> dict[str,
 
 def _row(config: TextSbpConfig, run: SeedRun, arm: str, checkpoint: str, run_id: str) -> ResultRow:
     stage, scores = run.pretraining(arm, checkpoint), run.scores(arm, checkpoint)
-    steps = stage.counts["best_step" if checkpoint == "best_validation" else "num_steps"]
-    part = steps / stage.counts["num_steps"]
+    part = run.steps(arm, checkpoint) / stage.counts["num_steps"]
     (loss_SD,), tokens_D = pair_arms({run.seed: scores})
     interval = loss_interval(loss_SD, tokens_D)
     return ResultRow(
@@ -234,7 +248,7 @@ def _row(config: TextSbpConfig, run: SeedRun, arm: str, checkpoint: str, run_id:
         checkpoint=checkpoint,  # type: ignore[arg-type]
         tokens_seen=round(stage.counts["num_tokens"] * part),
         unique_tokens=run.documents(arm).num_tokens,
-        total_flops=run.total_flops(arm) - stage.flops * (1 - part),
+        total_flops=run.total_flops(arm, checkpoint),
         loss_nats_per_token=scores.nats_per_token,
         bits_per_byte=scores.bits_per_byte,
         interval_low=interval.low,

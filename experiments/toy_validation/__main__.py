@@ -7,11 +7,16 @@ from sbp_bayes.base.runtime import configure_runtime
 
 configure_runtime()
 
-from experiments.runner import WORK, make_experiment, run_command_line, run_folder  # noqa: E402
+from experiments.runner import (  # noqa: E402
+    make_experiment,
+    run_command_line,
+    run_folder,
+    settings_of,
+    workspace,
+)
 from experiments.toy_validation.run import run  # noqa: E402
 from experiments.toy_validation.table import print_arms, summary  # noqa: E402
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
-from sbp_bayes.base.stage import Workspace  # noqa: E402
 from sbp_bayes.base.store import write_json  # noqa: E402
 
 if TYPE_CHECKING:
@@ -25,8 +30,8 @@ experiment = make_experiment(
 @experiment.main
 def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
     """Run the arms in one world, print them, and keep their numbers in the run's folder."""
-    config = decode_toy({key: value for key, value in _config.items() if key != "seed"})
-    results = run(config, Workspace(WORK))
+    config = decode_toy(settings_of(_config))
+    results = run(config, workspace(_config))
     record = summary(config, results)
     folder = run_folder(experiment)
     if folder is not None:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.lm import LMConfig
 from sbp_bayes.pretraining import PretrainConfig
@@ -76,6 +76,8 @@ class ToyConfig:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
     def __post_init__(self) -> None:
+        for arm in self.arms:
+            require_one_of("arms", arm, ARMS)
         for key in ("drawn_concepts", "pairs_per_document", "num_test", "num_validation"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(

@@ -10,6 +10,7 @@ from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 from experiments.toy_validation.config import ToyConfig
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.seeds import derive_seed, numpy_generator, torch_generator
 from sbp_bayes.concept import ConceptModel, FiniteConceptModel
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
@@ -19,8 +20,8 @@ from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 from toy_worlds import make_world
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ToyData:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ToyData(ArrayRecord):
     """One seed's world and documents.
 
     Attributes:

@@ -35,7 +35,7 @@ from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.base.workers import side_by_side
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import DocumentScores, evaluate
+from sbp_bayes.evaluation import DocumentScores, arm_flops, evaluate
 from sbp_bayes.pretraining import PretrainConfig, best_on_validation, pretrain, synthetic_tokens_needed
 from sbp_bayes.synthesis import CORPUS, ScreenConfig, SynthesisConfig, synthesize
 from sbp_bayes.synthesizer import random_pairs, tune
@@ -132,7 +132,7 @@ class SeedRun:
             seed=self.seed,
             losses=losses,
             bayes=bayes_loss(self.data),
-            flops=sum(stage.flops for stage in [*before, trained]),
+            flops=arm_flops(trained, before),
             tokens_seen=trained.counts["num_tokens"],
             synthesizer=measures,
         )
@@ -181,7 +181,7 @@ def _tuned_baseline(run: SeedRun) -> ArmResult:
         config = run.config.pretrain(run.pretraining.model, run.seed, weight_decay=weight_decay)
         tried.append(run.pretrain(config, run.data.unique, None, f"baseline, decay {weight_decay:g}"))
     best = best_on_validation(tried)
-    return run.result("tuned_baseline", best, [stage for stage in tried if stage is not best])
+    return run.result("tuned_baseline", best, tried)
 
 
 def _oracle(run: SeedRun) -> ArmResult:
@@ -201,6 +201,7 @@ def tune_and_sample(
         data.paired,
         consecutive_pairs(data.paired),
         run.work,
+        tokenizer=data.tokenizer,
     )
     samples = synthesize(
         SynthesisConfig(
@@ -221,18 +222,17 @@ def _tuned(arm: Arm, run: SeedRun) -> ArmResult:
     if arm == "random_pairs":
         pairs = random_pairs(pairs, torch_generator(seed, "random pairs"), data.unique_concepts)
     if arm == "from_scratch":
-        start, before = untrained_model(run.pretraining, run.work), []
+        start = untrained_model(run.pretraining, data.tokenizer, run.work)
     else:
         start = run.baseline()
-        before = [start]
     tuned, samples = tune_and_sample(run, start, data.unique, pairs)
     joint = run.joint(samples, arm)
-    return run.result(arm, joint, [*before, tuned, samples], measure_synthesizer(tuned, data, seed))
+    return run.result(arm, joint, [start, tuned, samples], measure_synthesizer(tuned, data, seed))
 
 
 def _exact_posterior(run: SeedRun) -> ArmResult:
     samples = posterior_samples(run.data, run.synthetic_tokens, run.seed, run.work)
-    return run.result("exact_posterior", run.joint(samples, "exact posterior"))
+    return run.result("exact_posterior", run.joint(samples, "exact posterior"), [samples])
 
 
 def _unconditional(run: SeedRun) -> ArmResult:

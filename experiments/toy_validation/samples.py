@@ -12,7 +12,7 @@ from sbp_bayes.base.records import EOS
 from sbp_bayes.base.seeds import derive_seed, torch_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.concept import ConceptModel, FiniteConceptModel
-from sbp_bayes.corpus import Corpus, Document
+from sbp_bayes.corpus import TOKENIZER, Corpus, Document, Tokenizer
 from sbp_bayes.evaluation import concept_calibration, score_pairs
 from sbp_bayes.lm import Transformer, generate, load_model, save_model
 from sbp_bayes.pretraining import PretrainConfig
@@ -24,11 +24,13 @@ CALIBRATED, SAMPLES_PER_DOCUMENT = 100, 4
 """Documents d1, and samples of each, from which concepts are inferred."""
 
 
-def untrained_model(config: PretrainConfig, work: Workspace) -> Manifest:
+def untrained_model(config: PretrainConfig, tokenizer: Tokenizer, work: Workspace) -> Manifest:
     """Write the weights that a pretraining of `config` starts from, as `best`."""
-    plan = plan_stage("untrained", {"model": config.model, "seed": config.seed}, {}, ("lm",))
+    settings, inputs = {"model": config.model, "seed": config.seed}, {"tokenizer": tokenizer.fingerprint}
+    plan = plan_stage("untrained", settings, inputs, __name__, device="cpu")
 
     def write(folder: StageFolder) -> Outcome:
+        tokenizer.save(folder.path / TOKENIZER)
         save_model(Transformer(config.model, seed=derive_seed(config.seed, "model")), folder.path / "best")
         return Outcome(counts={"num_parameters": config.model.num_parameters})
 
@@ -73,7 +75,8 @@ def baseline_samples(
                 tokens.append(drawn.tokens)
                 complete.append(drawn.finished)
         corpus = Corpus.from_tokens(documents, tokens, vocab_size=model.config.vocab_size, complete=complete)
-        return corpus, model.config.flops_per_token / 3 * corpus.num_tokens
+        positions = len(corpus) + corpus.num_tokens  # each prompt is one EOS
+        return corpus, model.config.forward_flops_per_token * positions
 
     settings = {"num_tokens": num_tokens, "seed": seed}
     return _corpus_stage("baseline_samples", settings, {"baseline": baseline.fingerprint}, work, sample)
@@ -131,7 +134,7 @@ def _corpus_stage(
     work: Workspace,
     sample: Callable[[], tuple[Corpus, float]],
 ) -> Manifest:
-    plan = plan_stage(name, settings, inputs, ("lm", "corpus", "concept", "synthesizer"))
+    plan = plan_stage(name, settings, inputs, __name__, device="cpu")
 
     def write(folder: StageFolder) -> Outcome:
         corpus, flops = sample()

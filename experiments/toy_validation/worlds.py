@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.toy_validation.config import ToyConfig
-from sbp_bayes.base.config import decode, encode
-from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.config import decode, encode, require_one_of
 
 WORLDS: Mapping[str, Mapping[str, Any]] = {
     "uniform": {
@@ -80,6 +79,5 @@ def decode_toy(settings: Mapping[str, Any]) -> ToyConfig:
 
 
 def _of_world(worlds: Mapping[str, Any], world: str) -> dict[str, Any]:
-    if world not in worlds:
-        raise ConfigError(f"world = {world!r}: expected one of {', '.join(sorted(worlds))}")
+    require_one_of("world", world, sorted(worlds))
     return dict(worlds[world])

@@ -1,11 +1,12 @@
 """Frozen dataclasses to and from plain dictionaries, strictly, and their fingerprints."""
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union
 
 from sbp_bayes.base.errors import ConfigError
@@ -45,7 +46,8 @@ def decode(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise ConfigError(f"unknown setting {_join(where, key)!r}{_nearest(key, fields)}")
+            nearest = did_you_mean(key, fields) or f" (known: {', '.join(sorted(fields))})"
+            raise ConfigError(f"unknown setting {_join(where, key)!r}{nearest}")
     arguments = {}
     for name, field in fields.items():
         if name in values:
@@ -70,6 +72,20 @@ def require(condition: bool, key: str, value: Any, expected: str) -> None:
         raise ConfigError(f"{key} = {value!r} is out of range: expected {expected}")
 
 
+def require_one_of(key: str, value: str, known: Collection[str]) -> None:
+    """Raise a `ConfigError` that names `key`, the `known` and the nearest unless `value` is one of them."""
+    if value not in known:
+        raise ConfigError(
+            f"{key} = {value!r}: expected one of {', '.join(map(str, known))}{did_you_mean(value, known)}"
+        )
+
+
+def did_you_mean(name: Any, known: Iterable[Any]) -> str:
+    """Return " (did you mean …?)" with the known name that is nearest to `name`, or "" where none is near."""
+    close = difflib.get_close_matches(str(name), map(str, known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def _tagged(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         body = {f.name: _tagged(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -85,13 +101,6 @@ def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(sorted(known))})"
-
-
 def _decode_value(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
@@ -102,8 +111,7 @@ def _decode_value(hint: Any, value: Any, where: str) -> Any:
         (hint,) = [argument for argument in arguments if argument is not type(None)]
         return _decode_value(hint, value, where)
     if origin is Literal:
-        if value not in arguments:
-            raise ConfigError(f"{where} = {value!r}: expected one of {', '.join(map(str, arguments))}")
+        require_one_of(where, value, arguments)
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):

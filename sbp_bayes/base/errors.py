@@ -22,7 +22,11 @@ class CorpusError(SbpError):
 
 
 class PairingError(SbpError):
-    """Vectors that cannot be indexed, or documents among which no pair meets the rules."""
+    """Vectors that cannot be indexed, or documents that cannot be paired."""
+
+
+class NoPairsError(PairingError):
+    """Documents among which no pair meets the rules, or too few of which can be compared."""
 
 
 class CheckpointError(SbpError):
@@ -31,6 +35,10 @@ class CheckpointError(SbpError):
 
 class TrainingError(SbpError):
     """A loss that is not finite, a source of tokens that ran dry, or a step that memory does not hold."""
+
+
+class WorkerError(SbpError):
+    """A worker process that was ended before its work was done, mostly because memory ran out."""
 
 
 class StoreError(SbpError):

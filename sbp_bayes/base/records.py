@@ -3,6 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
+from sbp_bayes.base.arrays import ArrayRecord
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -17,8 +19,8 @@ IGNORE = -100
 """Target of a position that carries no loss (PyTorch's default `ignore_index`)."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Batch:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch(ArrayRecord):
     """One step's rows of tokens, each of shape (rows, time), int64.
 
     Attributes:

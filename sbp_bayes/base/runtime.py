@@ -46,5 +46,11 @@ def torchrun_rank() -> int:
     return int(os.environ["RANK"]) if launched_by_torchrun() else 0
 
 
+def torchrun_job() -> str:
+    """Return a name that the processes of one start of torchrun share, and no other; "" without it."""
+    names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    return " ".join(os.environ.get(name, "") for name in names) if launched_by_torchrun() else ""
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt

@@ -1,40 +1,52 @@
 """A stage of the pipeline: a folder with a plan, its output, and a manifest written last.
 
-The plan is the fingerprint of inputs, configuration and code. A folder with a manifest is finished
+The plan is the fingerprint of inputs, configuration, device and code. A folder with a manifest is finished
 and is never run again; a folder with a plan alone was interrupted and goes on where it stopped; a
-folder with another plan is refused.
+folder with another plan is refused, unless it differs in code alone and the user accepts that.
 """
 
 import dataclasses
-import fcntl
-import functools
-import hashlib
+import json
 import shutil
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import sbp_bayes
+from sbp_bayes.base.code import code_version, software
 from sbp_bayes.base.config import encode, fingerprint
 from sbp_bayes.base.errors import StoreError
-from sbp_bayes.base.runtime import torchrun_rank
-from sbp_bayes.base.store import read_json, write_json, writing_to
+from sbp_bayes.base.lock import holder, locked
+from sbp_bayes.base.progress import say
+from sbp_bayes.base.runtime import torchrun_job, torchrun_rank
+from sbp_bayes.base.store import read_json, write_json
 
-PLAN, MANIFEST, ELAPSED, LOCK = "plan.json", "manifest.json", "elapsed.json", ".lock"
-LOCK_SECONDS = 2.0
-"""How long a folder in use is waited for: workers of a killed run need a moment to notice."""
+PLAN, MANIFEST, ELAPSED = "plan.json", "manifest.json", "elapsed.json"
+CODE = "code_version"
+RESOLVED = ("config.engine.device", "config.matmul_dtype", "device")
+"""What a plan says of the machine, where the user left it open."""
+
+DIFFERENCES_SHOWN = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What determines a stage's output: its name, configuration, inputs' fingerprints and code."""
+    """What determines a stage's output.
+
+    Attributes:
+        stage: its name.
+        config: its settings, those that depend on the machine resolved.
+        inputs: fingerprints by name.
+        code_version: of the code that it runs.
+        device: the kind of device on which torch computes, "cpu" or "cuda"; None: torch isn't used.
+    """
 
     stage: str
     config: Any
     inputs: Mapping[str, str]
     code_version: str
+    device: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -59,7 +71,17 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The record of a finished stage. `seconds` is wall-clock time over all interrupted attempts."""
+    """The record of a finished stage.
+
+    Attributes:
+        stage, inputs, config, device: as in the plan.
+        fingerprint, code_version: of the plan with which the stage was begun.
+        counts, flops: see `Outcome`.
+        seconds: wall-clock time over all interrupted attempts.
+        attempts: the code versions that worked on the stage, each with the versions of the software; more
+            than one only where the user accepted other code, or where the software has changed.
+        directory: the stage's folder.
+    """
 
     stage: str
     fingerprint: str
@@ -70,17 +92,63 @@ class Manifest:
     seconds: float
     flops: float
     directory: Path
+    device: str | None = None
+    attempts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """The folder of one stage.
+
+    Attributes:
+        root: where it is.
+        accept_code: whether to take up, or to use, what another version of the code has left there.
+    """
+
+    root: Path
+    accept_code: bool = False
+
+    def folder(self, plan: Plan) -> Path:
+        """Where the output of `plan` lies."""
+        return self.root
 
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """A folder of stage folders, each named by its plan: runs that share a plan share its output."""
+    """A folder of stage folders, each named by its plan: runs that share a plan share its output.
+
+    Attributes:
+        root: where it is.
+        accept_code: whether a plan that has no folder yet takes up, or uses, the folder of a plan that
+            differs in code alone: a finished one if there is one, or else the one that was begun last.
+    """
 
     root: Path
+    accept_code: bool = False
 
     def folder(self, plan: Plan) -> Path:
         """Where the output of `plan` lies."""
-        return self.root / f"{plan.stage}-{plan.fingerprint}"
+        own = self.root / f"{plan.stage}-{plan.fingerprint}"
+        if not self.accept_code or (own / PLAN).exists():
+            return own
+        others = [folder for folder, keys in self.siblings(plan) if keys == [CODE]]
+        return max(others, key=_finished_and_begun, default=own)
+
+    def siblings(self, plan: Plan) -> Iterator[tuple[Path, list[str]]]:
+        """Yield the folders of the same stage with other plans, each with the keys that differ."""
+        for path in sorted(self.root.glob(f"{plan.stage}-*/{PLAN}")):
+            keys = [key for key, _, _ in _differences(plan, read_json(path))]
+            if keys:
+                yield path.parent, keys
+
+
+Place = Path | Folder | Workspace
+"""Where a stage's output goes."""
+
+
+def as_place(place: Place) -> Folder | Workspace:
+    """Return `place`, a path as the folder of one stage."""
+    return place if isinstance(place, Folder | Workspace) else Folder(Path(place))
 
 
 @dataclasses.dataclass
@@ -101,20 +169,21 @@ class StageFolder:
         return self.seconds_before + time.monotonic() - self.started
 
 
-def plan_stage(name: str, config: Any, inputs: Mapping[str, str], packages: tuple[str, ...]) -> Plan:
-    """Build a stage's plan; `packages` are the subpackages of sbp_bayes whose code it runs."""
-    return Plan(stage=name, config=config, inputs=dict(inputs), code_version=code_version(*packages))
+def plan_stage(
+    name: str, config: Any, inputs: Mapping[str, str], *modules: str, device: str | None = None
+) -> Plan:
+    """Build a stage's plan; `modules` are those whose code it runs, the stage's own first (`__name__`)."""
+    return Plan(
+        stage=name, config=config, inputs=dict(inputs), code_version=code_version(*modules), device=device
+    )
 
 
 def run_stage(
-    plan: Plan,
-    place: Path | Workspace,
-    work: Callable[[StageFolder], Outcome],
-    *,
-    collective: bool = False,
+    plan: Plan, place: Place, work: Callable[[StageFolder], Outcome], *, collective: bool = False
 ) -> Manifest:
     """Run `work` unless a finished output of the same plan is there already.
 
+    Where another process works on the same folder, this one waits until it has finished or ended.
     Under torchrun rank 0 alone does this; the others wait until it is finished.
 
     Args:
@@ -127,16 +196,57 @@ def run_stage(
             write nothing.
 
     Raises:
-        StoreError: the folder holds another plan, or another process is writing it.
+        StoreError: the folder holds another plan, or cannot be written.
     """
-    directory = place.folder(plan) if isinstance(place, Workspace) else Path(place)
+    place = as_place(place)
+    directory = place.folder(plan)
+    stage = _Stage(plan, directory, place.accept_code)
     if torchrun_rank() > 0:
-        return _follow(plan, directory, work if collective else None)
-    with _locked(directory):
-        _refuse_other_plan(plan, directory)
-        if (directory / MANIFEST).exists():
-            return read_manifest(directory)
-        write_json(directory / PLAN, _plan_record(plan))
+        return stage.follow(work if collective else None)
+    stage.refuse_other_plan()
+    if not stage.is_finished:
+        if isinstance(place, Workspace) and not (directory / PLAN).exists():
+            _tell_of_unfinished(plan, place)
+        with locked(directory, on_wait=stage.refuse_other_plan):
+            stage.refuse_other_plan()
+            if not stage.is_finished:
+                stage.finish(work)
+    return read_manifest(directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stage:
+    """A plan and the folder of its output."""
+
+    plan: Plan
+    directory: Path
+    accept_code: bool
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.directory / MANIFEST).exists() and self.fits(read_json(self.directory / MANIFEST))
+
+    def fits(self, found: Mapping[str, Any]) -> bool:
+        """Whether a record is of this plan, or of one that differs in code which is accepted."""
+        keys = [key for key, _, _ in _differences(self.plan, found)]
+        known = [attempt[CODE] for attempt in found.get("attempts", ())]
+        return not keys or (keys == [CODE] and (self.accept_code or self.plan.code_version in known))
+
+    def refuse_other_plan(self) -> None:
+        path = self.directory / PLAN
+        if path.exists() and not self.fits(found := read_json(path)):
+            differences = list(_differences(self.plan, found))
+            is_code = [key for key, _, _ in differences] == [CODE]
+            way_on = ", or accept that with --accept-code" if is_code else ""
+            raise StoreError(
+                f"{self.directory} holds the output of another plan (differs in {_written(differences)}): "
+                f"choose another folder, or remove it{way_on}"
+            )
+
+    def finish(self, work: Callable[[StageFolder], Outcome]) -> None:
+        """Do the work, or what is left of it, and write the manifest."""
+        directory = self.directory
+        record = self._begin()
         before = read_json(directory / ELAPSED)["seconds"] if (directory / ELAPSED).exists() else 0.0
         folder = StageFolder(directory, before, time.monotonic())
         try:
@@ -144,15 +254,37 @@ def run_stage(
         except BaseException:
             folder.tick()
             raise
-        record = _plan_record(plan) | {
+        finished = {
             "counts": dict(outcome.counts),
             "seconds": folder.seconds,
             "flops": float(outcome.flops),
         }
-        write_json(directory / MANIFEST, record)
+        write_json(directory / MANIFEST, record | finished)
         for name in outcome.scratch:
             shutil.rmtree(directory / name, ignore_errors=True)
-        return Manifest(**record, directory=directory)
+
+    def follow(self, work: Callable[[StageFolder], Outcome] | None) -> Manifest:
+        """Take part in a collective work once rank 0 does it, and wait for rank 0 to finish the stage."""
+        while not self.is_finished:  # torchrun ends this process if rank 0 fails
+            leader = holder(self.directory)
+            if work is not None and leader is not None and leader.job == torchrun_job():
+                work(StageFolder(self.directory, 0.0, time.monotonic()))
+                work = None
+            time.sleep(0.1)
+        return read_manifest(self.directory)
+
+    def _begin(self) -> dict[str, Any]:
+        """Write who works on the stage into its plan, and return that."""
+        path, plan = self.directory / PLAN, self.plan
+        attempt = {CODE: plan.code_version, "software": software()}
+        record = read_json(path) if path.exists() else _record(plan)
+        attempts = record.get("attempts", [])
+        if attempts and attempts[-1] != attempt:
+            say(f"{self.directory} goes on, with {_written(list(_unequal(attempt, attempts[-1])))}")
+        if attempt not in attempts:
+            record["attempts"] = [*attempts, attempt]
+            write_json(path, record)
+        return dict(record)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -171,80 +303,61 @@ def read_manifest(directory: Path) -> Manifest:
         raise StoreError(f"{path}: damaged or of another version ({error})") from error
 
 
-@functools.cache
-def code_version(*packages: str) -> str:
-    """Hash the Python source of the named subpackages of sbp_bayes (and of `base`)."""
-    root = Path(sbp_bayes.__file__).parent
-    digest = hashlib.sha256()
-    for package in sorted({"base", *packages}):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _follow(plan: Plan, directory: Path, work: Callable[[StageFolder], Outcome] | None) -> Manifest:
-    """Take part in a collective work, and wait for rank 0 to finish the stage."""
-    if work is not None and not _is_finished(plan, directory):
-        work(StageFolder(directory, 0.0, time.monotonic()))
-    while not _is_finished(plan, directory):  # torchrun ends this process if rank 0 fails
-        time.sleep(0.1)
-    return read_manifest(directory)
-
-
-def _is_finished(plan: Plan, directory: Path) -> bool:
-    path = directory / MANIFEST
-    return path.exists() and read_manifest(directory).fingerprint == plan.fingerprint
-
-
-def _plan_record(plan: Plan) -> dict[str, Any]:
+def _record(plan: Plan) -> dict[str, Any]:
     return {
         "stage": plan.stage,
         "fingerprint": plan.fingerprint,
         "inputs": dict(plan.inputs),
         "config": encode(plan.config),
-        "code_version": plan.code_version,
+        CODE: plan.code_version,
+        "device": plan.device,
+        "attempts": [],
     }
 
 
-def _refuse_other_plan(plan: Plan, directory: Path) -> None:
-    if not (directory / PLAN).exists():
-        return
-    found, wanted = read_json(directory / PLAN), _plan_record(plan)
-    if found["fingerprint"] == wanted["fingerprint"]:
-        return
-    differing = sorted(_differences(found, wanted))
-    raise StoreError(
-        f"{directory} holds the output of another plan (differs in {', '.join(differing)}): "
-        "choose another folder, or remove it"
-    )
+Difference = tuple[str, Any, Any]
+"""A key, its value in a plan, and its value in another plan's record."""
 
 
-def _differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in found.keys() | wanted.keys():
-            if where or key != "fingerprint":
-                yield from _differences(found.get(key), wanted.get(key), f"{where}.{key}" if where else key)
-    elif found != wanted:
-        yield where
+def _differences(plan: Plan, found: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield where the record of a plan differs from `plan`, in alphabetical order of the keys."""
+    if found.get("fingerprint") != plan.fingerprint:
+        wanted = {
+            key: value for key, value in _record(plan).items() if key not in ("fingerprint", "attempts")
+        }
+        yield from _unequal(wanted, {key: found.get(key) for key in wanted})
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    with writing_to(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / LOCK, "w")  # noqa: SIM115 - held open for the block, closed below
-    with lock:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while not _lock(lock):
-            if time.monotonic() > deadline:
-                raise StoreError(f"{directory} is being written by another process")
-            time.sleep(0.05)
-        yield
+def _unequal(wanted: Any, found: Any, where: str = "") -> Iterator[Difference]:
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for key in sorted(wanted.keys() | found.keys()):
+            yield from _unequal(wanted.get(key), found.get(key), f"{where}.{key}" if where else key)
+    elif wanted != found:
+        yield where, wanted, found
 
 
-def _lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _written(differences: Sequence[Difference]) -> str:
+    shown = [
+        f"{key} = {_short(wanted)} here, {_short(found)} in the plan"
+        for key, wanted, found in differences[:DIFFERENCES_SHOWN]
+    ]
+    more = len(differences) - len(shown)
+    return "; ".join([*shown, f"{more} more"] if more else shown)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return textwrap.shorten(text, 60, placeholder="…")
+
+
+def _finished_and_begun(folder: Path) -> tuple[bool, int]:
+    return (folder / MANIFEST).exists(), (folder / PLAN).stat().st_mtime_ns
+
+
+def _tell_of_unfinished(plan: Plan, work: Workspace) -> None:
+    """Say that a stage begins anew, where it was begun before on another machine or by other code."""
+    for folder, keys in work.siblings(plan):
+        if set(keys) <= {CODE, *RESOLVED} and not (folder / MANIFEST).exists():
+            differences = _written(list(_differences(plan, read_json(folder / PLAN))))
+            way_on = " (accept_code=True goes on with it)" if keys == [CODE] else ""
+            say(f"{folder} is unfinished and differs in {differences}: {plan.stage} begins anew{way_on}")

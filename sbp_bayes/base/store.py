@@ -5,9 +5,10 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sbp_bayes.base.errors import StoreError
 
@@ -23,6 +24,9 @@ REFUSALS = (
 )
 """No space, a limit, no permission, or a file where a folder should be (and the reverse)."""
 
+TAIL_BYTES = 1 << 16
+"""Bytes of a file's end that are searched together for the last whole line."""
+
 
 @contextlib.contextmanager
 def writing_to(path: Path) -> Iterator[None]:
@@ -37,9 +41,10 @@ def writing_to(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on leaving, flush it to disk and rename it to `path`.
+    """Yield an empty temporary file beside `path`; on leaving, flush it to disk and rename it to `path`.
 
-    On an exception the temporary file is removed and `path` stays as it was.
+    The file has the permissions that the umask leaves, whatever the program that fills it would set. On an
+    exception the temporary file is removed and `path` stays as it was.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
@@ -49,7 +54,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.write_bytes(b"")
+            permissions = temporary.stat().st_mode
             yield temporary
+            _permit(temporary, permissions)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -61,9 +69,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path, *, known: Collection[str]) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on leaving, flush its files and rename it to `path`.
 
-    A folder that is there already is replaced whole, if it holds nothing but entries called `known`.
-    On an exception `path` stays as it was. A kill between the two renames of a replacement leaves no
-    folder at `path` (the former one lies beside it), never a mixture.
+    Its files have the permissions that the umask leaves, as in `atomic_path`. A folder that is there already
+    is replaced whole, if it holds nothing but entries called `known`. On an exception `path` stays as it
+    was. A kill between the two renames of a replacement leaves no folder at `path` (the former one lies
+    beside it), never a mixture.
 
     Raises:
         StoreError: `path` is a file or holds other entries, the disk is full, or it cannot be written.
@@ -78,7 +87,11 @@ def atomic_directory(path: Path, *, known: Collection[str]) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
+            permissions = (
+                temporary.stat().st_mode & 0o666
+            )  # a folder's are those of a file and the search bit
             for file in temporary.iterdir():
+                _permit(file, permissions)
                 with open(file, "rb+") as opened:
                     os.fsync(opened.fileno())
             if path.exists():
@@ -89,6 +102,12 @@ def atomic_directory(path: Path, *, known: Collection[str]) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _permit(file: Path, permissions: int) -> None:
+    """Set a file's permissions where they differ: a library may have made it for its owner alone."""
+    if stat.S_IMODE(file.stat().st_mode) != stat.S_IMODE(permissions):
+        file.chmod(stat.S_IMODE(permissions))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     with atomic_path(path) as temporary:
@@ -96,8 +115,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` atomically, as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` to `path` atomically, as indented JSON, also names of files that are not UTF-8."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text.encode(errors="backslashreplace").decode())  # JSON escapes surrogates like Python
 
 
 def read_json(path: Path) -> Any:
@@ -115,9 +135,27 @@ def read_json(path: Path) -> Any:
 
 
 def append_json_line(path: Path, value: Any) -> None:
-    """Append one JSON line to `path` with a single write, so that a kill leaves at most a torn tail."""
-    with writing_to(path), open(path, "ab") as file:
+    """Append one JSON line to `path` with a single write, so that a kill leaves at most a torn tail.
+
+    A torn tail that an earlier kill left is cut off first: it is no line, and would spoil this one.
+    """
+    with writing_to(path), open(path, "a+b") as file:
+        _cut_torn_tail(file)
         file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+
+
+def _cut_torn_tail(file: BinaryIO) -> None:
+    size = end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - TAIL_BYTES) if end < size else end - 1  # most files end with a whole line
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
 
 
 def read_json_lines(path: Path) -> list[Any]:

@@ -7,6 +7,7 @@ results, the same whatever the number of cores.
 
 import itertools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -15,7 +16,8 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.progress import Remote, show_event, use_display
+from sbp_bayes.base.errors import WorkerError
+from sbp_bayes.base.progress import Remote, show_event, stop_showing, use_display, works_of_others
 from sbp_bayes.base.runtime import configure_runtime
 
 T = TypeVar("T")
@@ -26,8 +28,12 @@ ONE_THREAD = dict.fromkeys(
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: of its affinity, of its container's quota
+    (`docker --cpus`), and of LOKY_MAX_CPU_COUNT where that is set.
+    """
+    import loky
+
+    return int(loky.cpu_count())
 
 
 def side_by_side(
@@ -43,7 +49,8 @@ def side_by_side(
         on_done: is told each result as it comes, in no order; what it raises stops the work.
 
     Raises:
-        what the first failing call raised; the others are stopped.
+        WorkerError: a process was ended from outside.
+        Exception: what the first failing call raised; the others are stopped.
     """
     num_workers = min(num_workers or usable_cores(), len(calls))
     if num_workers == 0:
@@ -68,6 +75,9 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
 
     Their progress is shown by this process, and they end with it, however it ends. With one worker the
     calls run in this process, one after the other as they are submitted.
+
+    Raises:
+        WorkerError: a process was ended from outside while the block waited for its result.
     """
     require(num_workers >= 1, "num_workers", num_workers, "at least 1")
     if num_workers == 1:
@@ -76,6 +86,7 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
         return
     from loky import ProcessPoolExecutor
     from loky.backend import get_context
+    from loky.process_executor import TerminatedWorkerError
 
     context = get_context("loky")
     told, tell = context.Pipe(duplex=False)
@@ -87,6 +98,8 @@ def worker_pool(num_workers: int) -> Iterator[Executor]:
     listener.start()
     try:
         yield pool
+    except TerminatedWorkerError as error:
+        raise WorkerError(_how_it_ended(str(error))) from error
     finally:
         pool.shutdown(kill_workers=True)
         for end in (tell, parted, alive):
@@ -134,13 +147,27 @@ class _InThisProcess(Executor):
         return future
 
 
+def _how_it_ended(told: str) -> str:
+    codes = re.search(r"\{(.*?)\}", told)
+    works = ", ".join(works_of_others())
+    return (
+        f"a worker process was ended ({codes[1] if codes else 'no exit code'})"
+        f"{f' during: {works}' if works else ''}; SIGKILL mostly means that memory ran out, of which "
+        "LOKY_MAX_CPU_COUNT=1 (one process) needs less; the same command goes on from what is finished"
+    )
+
+
 def _listen(told: Connection) -> None:
     with told:
-        try:
-            while True:
-                show_event(told.recv())
-        except (EOFError, OSError):
-            return
+        while True:
+            try:
+                event = told.recv()
+            except (EOFError, OSError):  # the pool is closed
+                return
+            except Exception as error:  # no event; those that follow must be read all the same
+                stop_showing(error)
+                continue
+            show_event(event)
 
 
 def _enter(tell: Connection, parted: Connection) -> None:

@@ -3,11 +3,15 @@
 import argparse
 import json
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.cli.tables import table
 from sbp_bayes.runs import Run, config_differences, flatten, headline_losses, list_runs, mean_losses, read_run
+
+WIDTH = 60
+"""Characters of a configuration in the list of runs, which one run in full shows whole."""
 
 
 def show_runs(arguments: argparse.Namespace) -> str:
@@ -34,7 +38,7 @@ def _list(runs: list[Run], directory: Path) -> str:
         (
             run.id,
             run.experiment,
-            " ".join(run.named_configs) or "-",
+            shorten(_config(run), WIDTH, placeholder=" …"),
             _seeds(run),
             run.status,
             _started(run),
@@ -49,7 +53,8 @@ def _list(runs: list[Run], directory: Path) -> str:
 def _show(run: Run) -> str:
     facts = [
         ("experiment", run.experiment),
-        ("config", " ".join(run.named_configs) or "-"),
+        ("config", _config(run)),
+        ("code", _code(run)),
         ("status", run.status),
         ("started (UTC)", _started(run)),
         ("minutes", f"{run.seconds / 60:.1f}"),
@@ -101,6 +106,21 @@ def _headline(run: Run) -> str:
         gain = (losses["baseline"] - losses["sbp"]) / (losses["baseline"] - losses["oracle"])
         parts.append(f"{gain:.0%} of the oracle's gain")
     return ", ".join(parts) or "-"
+
+
+def _config(run: Run) -> str:
+    """Return the named configurations and what the command line changed of them."""
+    changes = [f"{key}={_value(value)}" for key, value in run.changes.items()]
+    return " ".join([*(run.named_configs or ["default"]), *changes])
+
+
+def _code(run: Run) -> str:
+    if not run.code:
+        return "not recorded"
+    commit = f"commit {run.code['commit']}" if run.code.get("commit") else run.code.get("note", "no commit")
+    clean = run.code.get("clean")
+    state = "" if clean is None else "clean" if clean else "with changes that are not committed"
+    return ", ".join(part for part in (run.code.get("version"), commit, state) if part)
 
 
 def _seeds(run: Run) -> str:

@@ -6,13 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError
-from sbp_bayes.base.stage import PLAN, Manifest, read_manifest
+from sbp_bayes.base.config import require_one_of
+from sbp_bayes.base.errors import CheckpointError, CorpusError
+from sbp_bayes.base.progress import say
+from sbp_bayes.base.runtime import torchrun_rank
+from sbp_bayes.base.stage import PLAN, Folder, Manifest, read_manifest
 from sbp_bayes.base.store import read_json, write_json
-from sbp_bayes.corpus import Corpus, CorpusConfig, Tokenizer, choose_unique, prepare_corpus, read_documents
+from sbp_bayes.corpus import (
+    TOKENIZER,
+    Corpus,
+    CorpusConfig,
+    RejectLog,
+    Tokenizer,
+    choose_unique,
+    load_split,
+    prepare_corpus,
+    read_documents,
+)
+from sbp_bayes.corpus.rejects import report
 from sbp_bayes.lm import PRESETS, LMConfig
 
-TOKENIZER = "tokenizer.json"
 ORIGIN = "origin.json"
 """In a stage's folder: where its corpus lay, for commands that want to show its documents."""
 
@@ -28,14 +41,26 @@ class PreparedCorpus:
         """The tokenizer of all three splits."""
         return Tokenizer.load(self.manifest.directory / TOKENIZER)
 
-    def split(self, name: str) -> Corpus:
-        """Load the split "pool", "validation" or "test"."""
-        return Corpus.load(self.manifest.directory / name)
+    def split(self, name: str, *, may_be_empty: bool = False) -> Corpus:
+        """Load the split "pool", "validation" or "test", verified by one of torchrun's processes.
+
+        Raises:
+            CorpusError: it holds no documents, unless it may be empty.
+        """
+        verify = torchrun_rank() == 0
+        if may_be_empty:
+            return Corpus.load(self.manifest.directory / name, verify=verify)
+        return load_split(self.manifest.directory, name, verify=verify)
 
     def unique(self, num_tokens: int | None) -> Corpus:
         """Return the pool, or a random `num_tokens` of it: the same ones for every stage."""
         pool = self.split("pool")
         return pool if num_tokens is None else choose_unique(pool, num_tokens, self.manifest.config["seed"])
+
+
+def place(arguments: argparse.Namespace, part: str = "") -> Folder:
+    """Return the folder that a stage's command writes, or the folder `part` in it."""
+    return Folder(Path(arguments.out) / part, accept_code=arguments.accept_code)
 
 
 def is_stage(path: str) -> bool:
@@ -64,7 +89,7 @@ def prepared_or_text(arguments: argparse.Namespace) -> PreparedCorpus:
     if is_stage(arguments.corpus):
         return prepared_corpus(arguments.corpus)
     config = CorpusConfig(paths=(arguments.corpus,), vocab_size=arguments.vocab_size)
-    return PreparedCorpus(prepare_corpus(config, Path(arguments.out) / "corpus"))
+    return PreparedCorpus(prepare_corpus(config, place(arguments, "corpus")))
 
 
 def remember_origin(manifest: Manifest, prepared: PreparedCorpus, num_tokens: int | None) -> None:
@@ -96,7 +121,11 @@ def corpus_or_text(
     if location is None:
         raise CheckpointError(f"{model}: no {TOKENIZER} beside the model: give a prepared corpus, not text")
     tokenizer = Tokenizer.load(location)
-    return Corpus.build(read_documents(path), tokenizer), tokenizer
+    log = RejectLog()
+    corpus = Corpus.build(read_documents(path, rejects=log), tokenizer)
+    for line in report(log.counts()):
+        say(line)
+    return corpus, tokenizer
 
 
 def model_folder(path: str) -> Path:
@@ -135,7 +164,7 @@ def synthetic_corpus(path: str, tokenizer: Tokenizer) -> Corpus:
         raise CorpusError(f"{path} is the output of {manifest.stage!r}, not of 'synthesize'")
     if manifest.inputs["tokenizer"] != tokenizer.fingerprint:
         raise CorpusError(f"{path} was sampled with another tokenizer than the real text's")
-    return Corpus.load(manifest.directory / "corpus")
+    return Corpus.load(manifest.directory / "corpus", verify=torchrun_rank() == 0)
 
 
 def preset(name: str) -> LMConfig:
@@ -144,8 +173,7 @@ def preset(name: str) -> LMConfig:
     Raises:
         ConfigError: there is none.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"--preset {name}: expected one of {', '.join(PRESETS)}")
+    require_one_of("--preset", name, PRESETS)
     return PRESETS[name]
 
 

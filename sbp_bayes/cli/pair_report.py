@@ -26,11 +26,14 @@ def show_pair_report(arguments: argparse.Namespace) -> str:
     """Return what there is to know of the pairs in a folder, for a person.
 
     Raises:
-        PairingError: no pairs in this folder, or not of this corpus.
+        PairingError: no pairs in this folder, none of this split, or not of this corpus.
         CorpusError, StoreError: the corpus or the pairs are damaged or missing.
     """
     manifest = paired(arguments.pairs)
     pairs = PairSet.load(manifest.directory / arguments.split)
+    if not len(pairs):
+        why = manifest.counts[arguments.split]["why_none"]
+        raise PairingError(f"{manifest.directory}: no pairs of {arguments.split} documents ({why})")
     corpus = _corpus_of(manifest, pairs, arguments)
     report = pair_report(pairs, corpus)
     alpha = manifest.config["alpha"]

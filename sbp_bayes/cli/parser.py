@@ -21,8 +21,9 @@ A finished stage is never run again; an interrupted one goes on where it stopped
 """
 
 SOURCES = (
-    "a folder made by `sbp corpus`, or text: a file or folder of .jsonl, .jsonl.gz, .jsonl.zst, .json.gz or "
-    ".parquet, packaged:wikipedia, packaged:factbook, packaged:cookbook, packaged:docstrings, or hf:NAME"
+    "a folder made by `sbp corpus`, or text: a file or folder of .jsonl, .ndjson, .jsonlines or .json (also "
+    "with .gz or .zst) or .parquet, packaged:wikipedia, packaged:factbook, packaged:cookbook, "
+    "packaged:docstrings, or hf:NAME"
 )
 
 EMBEDDERS = (
@@ -41,6 +42,10 @@ OUT = {
     "export-hf": "a folder that is new, empty, or an earlier export, which is replaced",
 }
 
+ACCEPT_CODE = (
+    "go on with what another version of the code has left unfinished in DIR, or use what it has finished; "
+    "the manifest names both versions (default: an error)"
+)
 
 READERS = ("runs", "corpus stats", "pair report", "plan pairing")
 """Commands that write nothing."""
@@ -69,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
         add_arguments(command)
         if name not in READERS:
             command.add_argument("--out", required=True, metavar="DIR", help=OUT.get(name, OUT["stage"]))
+        if name not in (*READERS, "export-hf"):
+            command.add_argument("--accept-code", action="store_true", help=ACCEPT_CODE)
         if name not in (*READERS, "evaluate", "export-hf"):
             _add_settings(command)
     return parser
@@ -96,6 +103,12 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
         "--text-field", metavar="NAME", help="field or column that holds the text (default text)"
     )
     parser.add_argument("--limit-documents", type=int, metavar="N", help="read at most N of each path")
+    parser.add_argument(
+        "--keep-fields",
+        metavar="NAMES",
+        help="metadata fields to keep besides url and label, as a,b.c; '' keeps none (default: all)",
+    )
+    parser.add_argument("--drop-fields", metavar="NAMES", help="metadata fields to leave out, as a,b.c")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that share the files (default: the usable cores)"
     )

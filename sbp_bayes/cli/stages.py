@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import Manifest, read_manifest
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
+from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import evaluate
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
@@ -42,12 +42,12 @@ def run_pair(arguments: argparse.Namespace) -> Manifest:
         folder = inputs.model_folder(arguments.model)
         inputs.refuse_other_tokenizer(folder, prepared.tokenizer)
         model = load_model(folder)
-    corpus, validation = prepared.unique(arguments.unique_tokens), prepared.split("validation")
+    corpus, validation = prepared.unique(arguments.unique_tokens), _validation(prepared)
     cache = arguments.cache or os.environ.get(CACHE) or None
     manifest = build_pairs(
         config,
         corpus,
-        Path(arguments.out),
+        inputs.place(arguments),
         validation=validation,
         model=model,
         engine=engine,
@@ -66,7 +66,7 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
 
 def run_tune(arguments: argparse.Namespace) -> Manifest:
-    """Tune a model on pairs; its tokenizer is kept beside it."""
+    """Tune a model on pairs."""
     prepared, model = inputs.prepared_corpus(arguments.corpus), inputs.model_folder(arguments.model)
     inputs.refuse_other_tokenizer(model, prepared.tokenizer)
     flags = {
@@ -76,19 +76,17 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
     }
     limit = load_model(model).config.context_length
     pairs = read_manifest(Path(arguments.pairs)).directory
-    manifest = tune(
+    return tune(
         configure(TuneConfig, flags, arguments.assignments, max_document_tokens=limit),
         model,
         prepared.unique(arguments.unique_tokens),
         PairSet.load(pairs / "train"),
-        prepared.split("validation"),
+        _validation(prepared),
         PairSet.load(pairs / "validation"),
-        Path(arguments.out),
+        inputs.place(arguments),
+        tokenizer=prepared.tokenizer,
         **_checkpoints(arguments),
     )
-    if torchrun_rank() == 0:
-        prepared.tokenizer.save(manifest.directory / inputs.TOKENIZER)
-    return manifest
 
 
 def run_synthesize(arguments: argparse.Namespace) -> Manifest:
@@ -106,7 +104,7 @@ def run_synthesize(arguments: argparse.Namespace) -> Manifest:
     limit = (load_model(model).config.context_length - 2) // 2  # a row is EOS, d1, SEP and d2
     config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
     return synthesize(
-        config, model, corpus, Path(arguments.out), tokenizer=tokenizer, num_workers=arguments.workers
+        config, model, corpus, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
     )
 
 
@@ -130,7 +128,7 @@ def run_pretrain(arguments: argparse.Namespace) -> Manifest:
     )
     validation, checkpoints = prepared.split("validation"), _checkpoints(arguments)
     return pretrain(
-        config, real, synthetic, validation, Path(arguments.out), tokenizer=tokenizer, **checkpoints
+        config, real, synthetic, validation, inputs.place(arguments), tokenizer=tokenizer, **checkpoints
     )
 
 
@@ -138,7 +136,7 @@ def run_evaluate(arguments: argparse.Namespace) -> Manifest:
     """Score a split of a prepared corpus, or any text as it is."""
     model = inputs.model_folder(arguments.model)
     corpus, _ = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.split(arguments.split))
-    return evaluate(model, corpus, Path(arguments.out))
+    return evaluate(model, corpus, inputs.place(arguments))
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], Manifest]] = {
@@ -148,6 +146,11 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], Manifest]] = {
     "pretrain": run_pretrain,
     "evaluate": run_evaluate,
 }
+
+
+def _validation(prepared: inputs.PreparedCorpus) -> Corpus:
+    """Return the validation documents, which need not be any: tuning then holds out training pairs."""
+    return prepared.split("validation", may_be_empty=True)
 
 
 def _checkpoints(arguments: argparse.Namespace) -> dict[str, Any]:

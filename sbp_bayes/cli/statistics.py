@@ -57,6 +57,10 @@ def _rules(counts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     clusters, largest = counts["duplicate_clusters"], counts["largest_cluster"]
     yield "clusters of duplicates", f"{clusters:,}", f"the largest of {largest:,}"
     yield "empty shards, bad files", f"{counts['empty_shards']:,}", f"{counts['bad_files']:,}"
+    for ending, entry in counts.get("files_left_out", {}).items():
+        yield f"files not read: {ending}", f"{entry['files']:,}", ", ".join(entry["first"])
+    for field, number in counts.get("lost_values", {}).items():
+        yield f"values not kept: {field}", f"{number:,}"
 
 
 def _splits(splits: Mapping[str, SplitStatistics]) -> Iterator[tuple[str, ...]]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.concept.protocol import ConceptModel
 
@@ -29,8 +30,8 @@ Proposal = Callable[[Tensor], Distribution]
 """Maps documents (N, T) to q(c | d), a distribution of batch_shape (N,) over concepts."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LogEstimate:
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogEstimate(ArrayRecord):
     """Log probabilities with their Monte Carlo errors.
 
     Attributes:

@@ -14,6 +14,7 @@ from pyro.ops.stats import effective_sample_size
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.concept.distributions import concept_event_shape
 from sbp_bayes.concept.documents import PAD
@@ -43,8 +44,8 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class ConceptSamples:
+@dataclasses.dataclass(frozen=True, eq=False)
+class ConceptSamples(ArrayRecord):
     """Dependent draws c ~ P(c | d) of a Markov chain.
 
     Attributes:

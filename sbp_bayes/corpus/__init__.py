@@ -8,10 +8,11 @@ from sbp_bayes.corpus.prepare import choose_unique, load_corpus_inputs, prepare_
 from sbp_bayes.corpus.reading import read_documents
 from sbp_bayes.corpus.records import Corpus, Document
 from sbp_bayes.corpus.rejects import RejectLog
-from sbp_bayes.corpus.splits import split_of
-from sbp_bayes.corpus.tokenizer import Tokenizer, train_tokenizer
+from sbp_bayes.corpus.splits import load_split, split_of
+from sbp_bayes.corpus.tokenizer import TOKENIZER, Tokenizer, train_tokenizer
 
 __all__ = [
+    "TOKENIZER",
     "Corpus",
     "CorpusConfig",
     "DedupReport",
@@ -25,6 +26,7 @@ __all__ = [
     "clean_text",
     "deduplicate",
     "load_corpus_inputs",
+    "load_split",
     "prepare_corpus",
     "read_documents",
     "rows_of",

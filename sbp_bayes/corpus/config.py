@@ -3,6 +3,8 @@
 import dataclasses
 
 from sbp_bayes.base.config import require
+from sbp_bayes.corpus.cleaning import LANGUAGE_FIELDS
+from sbp_bayes.corpus.fields import Fields
 from sbp_bayes.corpus.reading import MAX_DOCUMENT_BYTES
 from sbp_bayes.corpus.tokenizer import SMALLEST_VOCABULARY
 
@@ -23,7 +25,11 @@ class CorpusConfig:
         max_bad_share: a file with a larger share of bad records is a bad file, and its rest is left out.
         max_bad_files: a larger share of bad files (damaged ones, too) stops the reading.
         max_document_bytes: longer records are rejected.
-        limit_documents: read at most this many documents of each path; None reads all.
+        limit_documents: read at most this many documents of each path; None reads all. A Hugging Face
+            dataset is then streamed.
+        keep_fields: metadata fields that are read, besides url and label; dots lead into nested fields.
+            None reads all, () none.
+        drop_fields: fields that are not read, also within those that `keep_fields` names.
         tokenizer_bytes: the tokenizer is trained on the pool, or a part of it of about this size that
             the documents' hashes choose.
         seed: of the split and of the MinHash permutations.
@@ -42,6 +48,8 @@ class CorpusConfig:
     max_bad_files: float = 0.01
     max_document_bytes: int = MAX_DOCUMENT_BYTES
     limit_documents: int | None = None
+    keep_fields: tuple[str, ...] | None = None
+    drop_fields: tuple[str, ...] = ()
     tokenizer_bytes: int = 1 << 28
     seed: int = 0
 
@@ -58,6 +66,18 @@ class CorpusConfig:
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         limit = self.limit_documents
         require(limit is None or limit >= 1, "limit_documents", limit, "at least 1")
+        dropped = [name for name in LANGUAGE_FIELDS if self.languages and name in self.drop_fields]
+        require(not dropped, "drop_fields", dropped, "not what says the language, while languages are set")
+        text_is_read = not any(self.text_field == name for name in self.drop_fields)
+        require(text_is_read, "drop_fields", self.text_field, "other fields than the text's")
+
+    @property
+    def fields(self) -> Fields:
+        """The fields that are read; what says the language is among them where `languages` are set."""
+        keep = self.keep_fields
+        if keep is not None and self.languages:
+            keep = (*keep, *LANGUAGE_FIELDS)
+        return Fields(keep, self.drop_fields)
 
     @property
     def split_shares(self) -> dict[str, float]:

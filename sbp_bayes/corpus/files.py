@@ -141,12 +141,16 @@ def writing_corpus(directory: Path, dtype: np.dtype, num_tokens: int) -> Iterato
     with atomic_path(directory / OFFSETS) as temporary, open(temporary, "wb") as file:
         np.save(file, offsets)
     checksums = {name: _sha256(directory / name) for name in (TOKENS, OFFSETS, DOCUMENTS)}
+    num_bytes = {name: (directory / name).stat().st_size for name in checksums}
     sizes = {"num_documents": len(offsets) - 1, "num_tokens": num_tokens + len(offsets) - 1}
     written = (_written_ids(directory), _written_tokens(directory, start, dtype))
     fingerprint = corpus_fingerprint(
         *written, dtype, offsets, np.concatenate([np.ones(0, bool), *writer.complete])
     )
-    write_json(directory / META, sizes | {"fingerprint": fingerprint, "files": checksums})
+    write_json(
+        directory / META,
+        sizes | {"fingerprint": fingerprint, "files": checksums, "file_bytes": num_bytes},
+    )
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -225,19 +229,34 @@ def _written_tokens(directory: Path, start: int, dtype: np.dtype) -> Iterator[np
             yield part
 
 
-def verify_files(directory: Path) -> None:
-    """Raise a `StoreError` that names the first file that is missing or differs from its checksum."""
+def read_meta(directory: Path, *, verify: bool) -> dict[str, Any]:
+    """Read a corpus's `meta.json` and hold its files against it.
+
+    Args:
+        directory: of the corpus.
+        verify: whether to compare checksums, which reads every byte, or sizes alone.
+
+    Raises:
+        StoreError: names the first file that is missing or is another than the one written.
+    """
     meta = read_json(directory / META)
+    names = (TOKENS, OFFSETS, DOCUMENTS)
     known = meta.get("files") if isinstance(meta, dict) else None
-    if not isinstance(known, dict):
+    if not isinstance(known, dict) or "fingerprint" not in meta or not known.keys() >= set(names):
         raise StoreError(f"{directory / META}: damaged, it lists no files")
-    for name in (TOKENS, OFFSETS, DOCUMENTS):
+    verify |= "file_bytes" not in meta  # written before sizes were kept
+    for name in names:
+        path = directory / name
         try:
-            found = _sha256(directory / name)
+            found, wanted = (
+                (_sha256(path), known[name]) if verify else (path.stat().st_size, meta["file_bytes"][name])
+            )
         except OSError as error:
-            raise StoreError(f"{directory / name}: cannot be read ({error.strerror})") from error
-        if found != known.get(name):
-            raise StoreError(f"{directory / name}: damaged, or of another corpus (its SHA-256 differs)")
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+        if found != wanted:
+            what = "SHA-256" if verify else "size"
+            raise StoreError(f"{path}: damaged, or of another corpus (its {what} differs)")
+    return meta
 
 
 def _stored_schema() -> "pa.Schema":

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import EOS, IGNORE
@@ -88,8 +89,8 @@ class EpochStream:
         return order, np.cumsum(self.corpus.lengths[order] + 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Window:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Window(ArrayRecord):
     """Consecutive positions of one document; inputs and targets are int64 (≤ context_length,)."""
 
     document: int

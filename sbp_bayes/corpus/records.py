@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
+from sbp_bayes.base.errors import StoreError
 from sbp_bayes.corpus.files import (
     COLUMNS,
     ROWS_TOGETHER,
@@ -15,8 +17,8 @@ from sbp_bayes.corpus.files import (
     corpus_fingerprint,
     documents_batch,
     open_columns,
+    read_meta,
     token_dtype,
-    verify_files,
     writing_corpus,
 )
 from sbp_bayes.corpus.tokenizer import Tokenizer
@@ -43,8 +45,8 @@ class Document:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
-class Corpus:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus(ArrayRecord):
     """N tokenised documents.
 
     Attributes:
@@ -166,15 +168,26 @@ class Corpus:
                 writer.add_documents(batch, self.lengths[part], self.complete[part])
 
     @classmethod
-    def load(cls, directory: Path) -> "Corpus":
+    def load(cls, directory: Path, *, verify: bool = False) -> "Corpus":
         """Read a corpus that `save` wrote; tokens, texts and metadata stay on disk, memory-mapped.
 
+        Args:
+            directory: of the corpus.
+            verify: compare every file with its checksum, which reads all of them. Whoever opens a corpus
+                first does it; without, files are held against their sizes, and the fingerprint is that of
+                `meta.json`.
+
         Raises:
-            StoreError: a file is missing or damaged (checksums are verified); the message names it.
+            StoreError: a file is missing or damaged; the message names it.
         """
         directory = Path(directory)
-        verify_files(directory)
-        return cls(**open_columns(directory))
+        meta = read_meta(directory, verify=verify)
+        try:
+            corpus = cls(**open_columns(directory))
+        except (ValueError, OSError) as error:  # pyarrow's errors are both
+            raise StoreError(f"{directory}: damaged ({error})") from error
+        vars(corpus)["fingerprint"] = meta["fingerprint"]
+        return corpus
 
 
 def stored_metadata(document: Document) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""Bad input, counted and logged: rejected records, and files that cannot be read to the end."""
+"""Bad input, counted and logged: rejected records, files that break off, and what else is left out."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.store import append_json_line
+from sbp_bayes.corpus.listing import LeftOut, shown
 
 
 class BadFileError(CorpusError):
@@ -19,12 +21,20 @@ class BadFileError(CorpusError):
         return BadFileError, (str(self), self.reason)
 
 
+class Rejected(Exception):
+    """Why one record is no document."""
+
+
 class RejectLog:
     """Counts records and appends each rejected one to a file as {"file", "line", "reason"}.
 
     Attributes:
-        num_records: records seen in all files, rejected ones included.
+        num_records: records seen in all files, rejected and empty ones included.
+        num_empty: records whose text is empty, white space or null: no documents, but no mistakes either.
         reasons: number of rejected records by reason.
+        first: where the first record of each reason is, as "file:line".
+        lost_values: number of metadata values that could not be kept, by field.
+        left_out: files that are not read.
     """
 
     def __init__(self, path: Path | None = None, max_bad_share: float = 0.01) -> None:
@@ -37,8 +47,11 @@ class RejectLog:
         """
         self.path = path
         self.max_bad_share = max_bad_share
-        self.num_records = 0
+        self.num_records = self.num_empty = 0
         self.reasons: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+        self.lost_values: Counter[str] = Counter()
+        self.left_out = LeftOut()
         self.begin_file("", None)
 
     @property
@@ -46,9 +59,20 @@ class RejectLog:
         """Records rejected so far, in all files."""
         return self.reasons.total()
 
+    def counts(self) -> dict[str, Any]:
+        """Return what was counted, in JSON types, as `report` takes it."""
+        return {
+            "read": self.num_records,
+            "rejected": dict(self.reasons),
+            "first_rejected": dict(self.first),
+            "cleaned_away": {"empty text": self.num_empty} if self.num_empty else {},
+            "lost_values": dict(self.lost_values),
+            "files_left_out": self.left_out.record(),
+        }
+
     def begin_file(self, name: str, path: Path | None) -> None:
         """Start on the records of the file that documents' ids call `name`; `path` is where it lies."""
-        self._file, self._place, self.records_of_file, self._bad = name, path or name, 0, 0
+        self._file, self._place, self.records_of_file, self._bad = name, shown(path or name), 0, 0
 
     def count(self, line: int, reason: str | None = None) -> None:
         """Count the record at `line` (from 1) of the current file, rejected if `reason` is given.
@@ -72,6 +96,7 @@ class RejectLog:
     def _reject(self, line: int, reason: str) -> None:
         self._bad += 1
         self.reasons[reason] += 1
+        self.first.setdefault(reason, f"{self._file}:{line}")
         if self.path is not None:
             append_json_line(self.path, {"file": self._file, "line": line, "reason": reason})
 
@@ -84,3 +109,17 @@ class RejectLog:
                 f"max_bad_share = {self.max_bad_share:g}; most often: {reasons}",
                 "rest left out after too many bad records",
             )
+
+
+def report(counts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines for a person: what of the text that was read is left out, and where it begins."""
+    of_all = f"of {counts['read']:,} records"
+    for reason, number in counts["rejected"].items():
+        yield f"rejected: {reason}, {number:,} {of_all}, first {counts['first_rejected'][reason]}"
+    for reason, number in counts["cleaned_away"].items():
+        yield f"left out: {reason}, {number:,} {of_all}"
+    for field, number in counts["lost_values"].items():
+        yield f"left out: {number:,} values of the field {field!r}, which JSON cannot hold"
+    for ending, entry in counts["files_left_out"].items():
+        names = ", ".join(entry["first"]) + ", …" * (entry["files"] > len(entry["first"]))
+        yield f"not read: {entry['files']:,} {ending} ({names})"

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from sbp_bayes.corpus.cleaning import clean_documents
 from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.dedup import content_digests
 from sbp_bayes.corpus.files import COLUMNS, documents_batch, documents_schema, token_dtype
+from sbp_bayes.corpus.listing import LeftOut, shown
 from sbp_bayes.corpus.minhash import Bands, band_keys, shingle_hashes
 from sbp_bayes.corpus.reading import read_source, source_files, source_name
 from sbp_bayes.corpus.records import Document, stored_metadata
@@ -103,8 +105,13 @@ class Shard:
         return pa.ipc.open_file(pa.memory_map(str(self.file("arrow")))).read_all().column(name)
 
 
-def list_shards(config: CorpusConfig, folder: Path) -> list[Shard]:
+def list_shards(config: CorpusConfig, folder: Path, left_out: LeftOut | None = None) -> list[Shard]:
     """Return the shards of `config.paths` in order: one a file, or one a path where a limit is set.
+
+    Args:
+        config: names the paths.
+        folder: the scratch folder of all shards.
+        left_out: takes the files that are not read.
 
     Raises:
         CorpusError: a path is missing, unreadable or of an unknown kind, or two files' documents would
@@ -112,7 +119,7 @@ def list_shards(config: CorpusConfig, folder: Path) -> list[Shard]:
     """
     parts: list[tuple[str, tuple[Path | None, ...]]] = []
     for path in config.paths:
-        files = source_files(path)
+        files = source_files(path, left_out)
         parts += [(path, tuple(files))] if config.limit_documents else [(path, (file,)) for file in files]
     _refuse_repeated_names((path, file) for path, files in parts for file in files)
     return [
@@ -123,7 +130,7 @@ def list_shards(config: CorpusConfig, folder: Path) -> list[Shard]:
 def _refuse_repeated_names(files: Iterable[tuple[str, Path | None]]) -> None:
     known: dict[str, str] = {}
     for path, file in files:
-        name, place = source_name(path, file), str(file or path)
+        name, place = source_name(path, file), shown(file or path)
         if name in known:
             raise CorpusError(
                 f"{known[name]} and {place}: documents of both would have the ids {name}:1 and so on; "
@@ -139,7 +146,7 @@ def stamp_of(file: Path | None) -> Stamp:
     try:
         status = file.stat()
     except OSError as error:
-        raise CorpusError(f"{file}: cannot be read ({error.strerror})") from error
+        raise CorpusError(f"{shown(file)}: cannot be read ({error.strerror})") from error
     return status.st_size, status.st_mtime_ns
 
 
@@ -150,6 +157,7 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
         CorpusError: a file changed since it was fingerprinted; a packaged corpus or dataset is missing.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if shard.marker is not None:
         return shard.marker
@@ -160,6 +168,7 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
     documents = itertools.islice(_read(shard, config, log, bad), config.limit_documents)
     cleaned = clean_documents(documents, config.min_chars, cleaned_away, config.languages)
     bands = Bands.at(config.dedup_threshold, verified=config.dedup_verify)
+    metadata_bytes, field_bytes = 0, Counter[str]()
     index, keys = [np.zeros(0, INDEX)], [np.zeros((0, bands.count), np.uint64)]
     with (
         atomic_path(shard.file("arrow")) as temporary,
@@ -168,17 +177,22 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
     ):
         for block in _blocks(cleaned):
             texts = [d.text for d in block]
-            writer.write_batch(_batch(block))
+            batch = _batch(block)
+            writer.write_batch(batch)
+            metadata_bytes += pc.sum(pc.binary_length(batch.column("metadata"))).as_py()
+            field_bytes.update({key: len(json.dumps(x)) for key, x in block[0].metadata.items()})  # a sample
             index.append(_index_of(block, config))
             keys.append(band_keys(*shingle_hashes(texts), bands, config.seed))
     save_array(shard.file("index.npy"), np.concatenate(index))
     save_array(shard.file("keys.npy"), np.ascontiguousarray(np.concatenate(keys).T))
-    marker = {
-        "records": log.num_records,
+    counts = log.counts()
+    counts["cleaned_away"] |= cleaned_away
+    marker = counts | {
         "documents": sum(map(len, index)),
-        "rejected": dict(log.reasons),
-        "cleaned_away": dict(cleaned_away),
         "bad": bad,
+        "text_bytes": sum(int(part["num_bytes"].sum()) for part in index),
+        "metadata_bytes": metadata_bytes,
+        "largest_field": max(field_bytes, key=lambda name: field_bytes[name], default=""),
     }
     write_json(shard.file("json"), marker)
     return marker
@@ -217,12 +231,16 @@ def _read(shard: Shard, config: CorpusConfig, log: RejectLog, bad: list[str]) ->
                 log,
                 text_field=config.text_field,
                 max_document_bytes=config.max_document_bytes,
+                fields=config.fields,
+                limit=config.limit_documents,
             )
         except BadFileError as error:
             log.break_off(error.reason)
             bad.append(str(error))
         if stamp_of(file) != stamp:
-            raise CorpusError(f"{file}: changed while it was read: run the command again")
+            raise CorpusError(
+                f"{shown(file or shard.path)}: changed while it was read: run the command again"
+            )
 
 
 def _blocks(documents: Iterator[Document]) -> Iterator[list[Document]]:

@@ -1,9 +1,12 @@
 """Pool, validation and test: a function of a document's content, so that no order can change it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from sbp_bayes.base.config import require
+from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.seeds import derive_seed
+from sbp_bayes.corpus.records import Corpus
 
 POOL, VALIDATION, TEST = SPLITS = ("pool", "validation", "test")
 
@@ -27,3 +30,16 @@ def split_of(text: str, fractions: Mapping[str, float], seed: int) -> str:
             return name
         place -= share
     return POOL
+
+
+def load_split(directory: Path, name: str, *, verify: bool = False) -> Corpus:
+    """Load a split of the prepared corpus in `directory`; `verify` is that of `Corpus.load`.
+
+    Raises:
+        CorpusError: the split holds no documents, as where its share is 0.
+        StoreError: a file is missing or damaged.
+    """
+    corpus = Corpus.load(Path(directory) / name, verify=verify)
+    if len(corpus) == 0:
+        raise CorpusError(f"{directory}: the {name} split holds no documents")
+    return corpus

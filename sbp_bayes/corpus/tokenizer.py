@@ -13,6 +13,9 @@ from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.store import write_text
 
+TOKENIZER = "tokenizer.json"
+"""Name of the tokenizer's file beside a corpus and in the folder of every stage that writes a model."""
+
 SPECIAL_TOKENS = ("<|endoftext|>", "<|sep|>")
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 CHARS_TOGETHER = 1 << 19

@@ -19,6 +19,7 @@ from sbp_bayes.evaluation.intervals import (
     mean_over_seeds_and_documents,
     share_interval,
 )
+from sbp_bayes.evaluation.ledger import arm_flops
 from sbp_bayes.evaluation.perplexity import SCORES, evaluate, score_corpus
 from sbp_bayes.evaluation.probe import BeliefProbe, belief_probe, hidden_states, linear_probe
 from sbp_bayes.evaluation.quality import (
@@ -48,6 +49,7 @@ __all__ = [
     "QualityConfig",
     "QualityReport",
     "ReliabilityBin",
+    "arm_flops",
     "belief_probe",
     "concept_calibration",
     "difference_interval",

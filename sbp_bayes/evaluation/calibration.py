@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.documents import PAD
@@ -83,8 +84,8 @@ class ConceptCalibration:
     samples_per_document: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Recovered:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Recovered(ArrayRecord):
     """What samples say of concepts: their average posterior (N, K + 1) and how often ĉ is inferred (N,)."""
 
     posterior_NK: Tensor

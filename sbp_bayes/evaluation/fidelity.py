@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.information import MAX_PAIRS, bayes_loss_curve, enumerate_documents
@@ -68,8 +69,8 @@ class ExactFidelity:
         return self.floor + self.kl
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PairScores:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PairScores(ArrayRecord):
     """Losses of the world and of a synthesizer on the same pairs, nats, float64.
 
     Attributes:

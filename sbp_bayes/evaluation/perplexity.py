@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, Window, rows_of
 from sbp_bayes.evaluation.scores import DocumentScores
 from sbp_bayes.lm import Transformer, load_model, model_fingerprint, score_rows
@@ -39,21 +40,24 @@ def score_corpus(model: Transformer, corpus: Corpus) -> DocumentScores:
     )
 
 
-def evaluate(model_dir: Path, corpus: Corpus, directory: Path | Workspace) -> Manifest:
+def evaluate(model_dir: Path, corpus: Corpus, directory: Place) -> Manifest:
     """Score `corpus` under the model in `model_dir` as a stage; the scores go to `scores.npz`.
 
     Returns:
         a manifest that counts documents, tokens and bytes, nats per token and bits per byte.
 
     Raises:
+        CorpusError: the corpus holds no documents.
         ConfigError: the corpus has tokens that the model does not know.
         CheckpointError: the model is missing or damaged.
         StoreError: `directory` holds the output of another plan.
     """
+    if len(corpus) == 0:
+        raise CorpusError("the corpus to score holds no documents")
     model = load_model(model_dir)
     model.config.require_known(corpus.tokens, "the corpus")
     inputs = {"model": model_fingerprint(model_dir), "corpus": corpus.fingerprint}
-    plan = plan_stage("evaluate", None, inputs, ("evaluation", "lm", "corpus"))
+    plan = plan_stage("evaluate", None, inputs, __name__, device="cpu")
 
     def work(folder: StageFolder) -> Outcome:
         scores = score_corpus(model, corpus)
@@ -65,7 +69,7 @@ def evaluate(model_dir: Path, corpus: Corpus, directory: Path | Workspace) -> Ma
             "loss_nats_per_token": scores.nats_per_token,
             "bits_per_byte": scores.bits_per_byte,
         }
-        return Outcome(counts=counts, flops=model.config.flops_per_token / 3 * corpus.num_tokens)
+        return Outcome(counts=counts, flops=model.config.forward_flops_per_token * corpus.num_tokens)
 
     return run_stage(plan, directory, work)
 

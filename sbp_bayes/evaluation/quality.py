@@ -9,6 +9,7 @@ import itertools
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.corpus import Corpus, deduplicate
@@ -71,8 +72,8 @@ class PairQuality:
     novel_ngrams: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PairSimilarity:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PairSimilarity(ArrayRecord):
     """Cosine similarity of d2 to its d1 and to the d1 of another pair.
 
     Attributes:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import ConfigError, StoreError
 from sbp_bayes.base.log_space import bits_per_byte
 from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.store import atomic_path
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DocumentScores:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class DocumentScores(ArrayRecord):
     """One model's loss on each of N documents.
 
     Attributes:

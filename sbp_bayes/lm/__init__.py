@@ -5,7 +5,7 @@ from sbp_bayes.lm.config import PRESETS, LMConfig, RopeScaling
 from sbp_bayes.lm.decode import Generated, Sampling, generate, generate_iter
 from sbp_bayes.lm.hf import export_hf, load_hf
 from sbp_bayes.lm.model import Transformer, with_context_length
-from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype
+from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype, resolved_matmul_dtype
 from sbp_bayes.lm.score import log_prob_documents, score_batch, score_rows
 from sbp_bayes.lm.weights import load_model, model_fingerprint, save_model
 
@@ -26,6 +26,7 @@ __all__ = [
     "log_prob_documents",
     "matmul_dtype",
     "model_fingerprint",
+    "resolved_matmul_dtype",
     "save_model",
     "score_batch",
     "score_rows",

@@ -3,24 +3,28 @@
 A mask knows what may be read; each backend takes it in its own form. `sdpa` is PyTorch's, `blocked` matrix
 products over blocks of queries, `reference` the sum written out in float64, and `xformers`
 memory_efficient_attention on CUDA, where all rows are one sequence of blocks, so that no product crosses
-documents.
+documents. The others ask for the mask block by block, as they go, and keep none of it: over all positions
+it would have T² entries a row.
 
 Shapes: B rows, T time (S as keys), N = B·T positions, H query heads, G key-value heads (H a multiple
-of G), E head width.
+of G), E head width, L queries of a block.
 """
 
 import dataclasses
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from sbp_bayes.base.config import require_one_of
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.lm.blocked import blocked_attention, cached_attention
+from sbp_bayes.lm.blocked import KEPT_LENGTH, blocked_attention, cached_attention
 
 Backend = Literal["auto", "xformers", "sdpa", "blocked", "reference"]
 """Who computes attention; "auto" is xformers on CUDA where its operator runs, blocked on a processor for
@@ -51,19 +55,18 @@ class CausalMask:
     segments_BT: Tensor | None = None
     device: torch.device | str = "cpu"
 
-    @functools.cached_property
-    def hidden(self) -> Tensor:
-        """The mask (B or 1, 1, T, S), bool: whether position t may not read s."""
-        shape = (1, 1, self.num_positions, self.num_positions)
-        later = torch.ones(shape, dtype=torch.bool, device=self.device).triu(1)
+    def hidden(self, queries: slice, keys: slice) -> Tensor:
+        """Return a block of the mask, bool (B or 1, 1, L, S): whether a query may not read a key."""
+        shape = (1, 1, queries.stop - queries.start, keys.stop - keys.start)
+        later = torch.ones(shape, dtype=torch.bool, device=self.device).triu(1 + queries.start - keys.start)
         if self.segments_BT is None:
             return later
-        return later | (self.segments_BT[:, None, :, None] != self.segments_BT[:, None, None, :])
+        return (self.segments_BT[:, None, queries, None] != self.segments_BT[:, None, None, keys]) | later
 
-    @functools.cached_property
-    def additive(self) -> Tensor:
-        """The same, float32: 0 where position t may read s, else −inf."""
-        return torch.zeros(self.hidden.shape, device=self.device).masked_fill_(self.hidden, -math.inf)
+    def additive(self, queries: slice, keys: slice) -> Tensor:
+        """Return the same, float32: 0 where a query may read a key, else −inf."""
+        hidden = self.hidden(queries, keys)
+        return torch.zeros(hidden.shape, device=self.device).masked_fill_(hidden, -math.inf)
 
     @functools.cached_property
     def first_read(self) -> list[int]:
@@ -169,11 +172,11 @@ def attention(
         if isinstance(mask, CachedMask):
             return cached_attention(q_BHTE, k_BGSE, v_BGSE, mask)
         return blocked_attention(q_BHTE, k_BGSE, v_BGSE, mask)
-    if chosen == "reference":
-        return reference_attention(q_BHTE, k_BGSE, v_BGSE, mask.additive).to(q_BHTE.dtype)
-    mask_B1TS = mask.additive.to(q_BHTE.dtype)
-    blockwise = isinstance(mask, CausalMask)
-    return (_sdpa_blocks if blockwise else _sdpa_one_query)(q_BHTE, k_BGSE, v_BGSE, mask_B1TS)
+    if isinstance(mask, CachedMask):
+        one_query = reference_attention if chosen == "reference" else _sdpa_one_query
+        return one_query(q_BHTE, k_BGSE, v_BGSE, mask.additive.to(q_BHTE.dtype)).to(q_BHTE.dtype)
+    block = reference_attention if chosen == "reference" else _sdpa
+    return _over_blocks(block, q_BHTE, k_BGSE, v_BGSE, mask)
 
 
 def reference_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor) -> Tensor:
@@ -194,8 +197,7 @@ def choose_backend(
     Raises:
         ConfigError: `name` is none, or cannot run there.
     """
-    if name not in get_args(Backend):
-        raise ConfigError(f"attention = {name!r}: expected one of {', '.join(get_args(Backend))}")
+    require_one_of("attention", name, get_args(Backend))
     chosen, reason = name, "as asked for"
     if name == "auto" and device.type != "cuda":
         chosen = "sdpa" if work == "rows" else "blocked"
@@ -224,21 +226,35 @@ def _why_not_xformers(device: torch.device, dtype: torch.dtype, head_width: int)
     return ""
 
 
-def _sdpa_blocks(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor) -> Tensor:
-    num_positions = q_BHTE.shape[2]
+def _over_blocks(
+    attend: Callable[..., Tensor], q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask
+) -> Tensor:
+    """Return attend(q, k, v, mask) of one block of queries after the other.
+
+    For gradients, blocks of long rows are computed again in the backward pass: what they keep, of which their
+    masks are a part, grows with the square of a row's length.
+    """
+    again = torch.is_grad_enabled() and mask.num_positions > KEPT_LENGTH
+
+    def attend_block(start: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        additive = mask.additive(slice(start, start + q.shape[2]), slice(0, k.shape[2]))
+        return attend(q, k, v, additive.to(q.dtype)).to(q.dtype)
+
     mixed = []
-    for start in range(0, num_positions, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, num_positions)
+    for start in range(0, mask.num_positions, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, mask.num_positions)
+        block = start, q_BHTE[:, :, start:end], k_BGSE[:, :, :end], v_BGSE[:, :, :end]
         mixed.append(
-            F.scaled_dot_product_attention(
-                q_BHTE[:, :, start:end],
-                k_BGSE[:, :, :end],
-                v_BGSE[:, :, :end],
-                attn_mask=mask_B1TS[:, :, start:end, :end],
-                enable_gqa=q_BHTE.shape[1] != k_BGSE.shape[1],
-            )
+            checkpoint(attend_block, *block, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else attend_block(*block)
         )
     return torch.cat(mixed, dim=2)
+
+
+def _sdpa(q_BHLE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1LS: Tensor) -> Tensor:
+    shares_keys = q_BHLE.shape[1] != k_BGSE.shape[1]
+    return F.scaled_dot_product_attention(q_BHLE, k_BGSE, v_BGSE, attn_mask=mask_B1LS, enable_gqa=shares_keys)
 
 
 def _sdpa_one_query(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B11S: Tensor) -> Tensor:

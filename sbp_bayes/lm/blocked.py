@@ -109,7 +109,7 @@ def _weights(scaled_q: Tensor, k_BGSE: Tensor, mask: "CausalMask", queries: slic
     """Return softmax(scores) (B, G, L, R, S), the same bits in both passes."""
     scores = _product(scaled_q[:, :, queries], k_BGSE[:, :, keys].transpose(-1, -2))
     first = keys.start if mask.hides_earlier(queries, keys) else queries.start
-    hidden = mask.hidden[:, :, queries, None, first : keys.stop]
+    hidden = mask.hidden(queries, slice(first, keys.stop))[:, :, :, None]
     scores[..., first - keys.start :].masked_fill_(hidden, -torch.inf)
     return scores.softmax(dim=-1)
 

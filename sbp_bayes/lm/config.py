@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+FORWARD_FLOPS = 2
+"""Floating-point operations per weight and token of a forward pass: a product and a sum."""
+
+TRAINING_FLOPS = 3 * FORWARD_FLOPS
+"""The same of a training step: the backward pass takes twice the forward pass."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
@@ -96,14 +102,19 @@ class LMConfig:
 
     @property
     def flops_per_token(self) -> int:
-        """Floating-point operations of training on one token, by the 6N convention.
+        """Floating-point operations of training on one token: 6·N, N as in `forward_flops_per_token`."""
+        return TRAINING_FLOPS // FORWARD_FLOPS * self.forward_flops_per_token
+
+    @property
+    def forward_flops_per_token(self) -> int:
+        """Floating-point operations of reading or writing one token without gradients: 2·N.
 
         N counts every parameter that multiplies activations, the output head included; the input
         embedding is a lookup and counts only where it is also the head. The attention's own
         products, which grow with context length, are left out.
         """
         lookup = 0 if self.tied_embeddings else self.vocab_size * self.width
-        return 6 * (self.num_parameters - lookup)
+        return FORWARD_FLOPS * (self.num_parameters - lookup)
 
     def require_known(self, tokens: "np.ndarray | torch.Tensor", what: str) -> None:
         """Raise a `ConfigError` that names `what` and its token, if there is one outside the vocabulary."""

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import EOS, SEP
@@ -47,8 +48,8 @@ READ_AHEAD = 4
 """Groups of prompts that are read before they are needed."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Generated:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Generated(ArrayRecord):
     """One sampled document.
 
     Attributes:
@@ -163,8 +164,8 @@ def _limits(model: Transformer, prompts: Sequence[np.ndarray], limit: int | Sequ
     return limits
 
 
-@dataclasses.dataclass(frozen=True)
-class _Start:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Start(ArrayRecord):
     """A prompt that was read: its keys and values (layers, G, T, E) and the next token's logits (V,)."""
 
     keys: Tensor
@@ -241,8 +242,8 @@ def _logits(model: Transformer, x_RD: Tensor) -> Tensor:
     return model.logits(rms_norm(x_RD, model.final_norm, model.config.norm_eps))
 
 
-@dataclasses.dataclass
-class _Row:
+@dataclasses.dataclass(eq=False)
+class _Row(ArrayRecord):
     """A sample in flight: which prompt it continues, its uniforms and the tokens drawn."""
 
     index: int

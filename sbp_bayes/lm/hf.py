@@ -63,6 +63,9 @@ FIXED = {
 }
 """Options of the format that this architecture has at one value alone, which is also their default."""
 
+IDS = {"bos_token_id": EOS, "eos_token_id": EOS, "pad_token_id": EOS}
+"""Special tokens by their names there."""
+
 LAYER = {
     "attention_norm": ("input_layernorm",),
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -85,8 +88,10 @@ def export_hf(model: Transformer, directory: Path, tokenizer: "Tokenizer | None"
     Args:
         model: its weights are written in their own type.
         directory: a folder that is new, empty, or an earlier export, which is replaced.
-        tokenizer: written beside the weights; text is then tokenised with EOS before it, as every
-            document starts here, and "<|sep|>" in a prompt is the separator.
+        tokenizer: written beside the weights; text is then tokenised with EOS before it, as every document
+            starts here, and padded on the left with EOS, which the attention mask hides. No text becomes a
+            special token, not even one that spells it: a synthesizer's prompts are token ids, see
+            `synthesizer.prompt_tokens`.
 
     Raises:
         ConfigError: the tokenizer has more ids than the model.
@@ -226,7 +231,6 @@ def _config_record(config: LMConfig, dtype: torch.dtype) -> dict[str, Any]:
         "rope_scaling": rope if config.rope_scaling is not None else None,
         "rope_parameters": {**rope, "rope_theta": config.rope_theta},
     }
-    ids = {"bos_token_id": EOS, "eos_token_id": EOS}
     options = {key: value for key, value in FIXED.items() if value is not None}
     sizes = {theirs: getattr(config, ours) for ours, theirs in KEYS.items()}
     head = {
@@ -234,11 +238,15 @@ def _config_record(config: LMConfig, dtype: torch.dtype) -> dict[str, Any]:
         "model_type": "qwen3",
         "dtype": str(dtype).removeprefix("torch."),
     }
-    return {**head, **sizes, **rope_twice, **options, **ids}
+    return {**head, **sizes, **rope_twice, **options, **IDS}
 
 
 def _write_tokenizer(tokenizer: "Tokenizer", config: LMConfig, folder: Path) -> None:
-    """Write the tokenizer, which puts EOS before a text, and how to sample: from the model as it is."""
+    """Write the tokenizer, and how to sample: from the model as it is.
+
+    It puts EOS before a text, pads on the left, where generation needs it, and takes a special token's name
+    within a text for text, as `corpus.Tokenizer` does.
+    """
     tokenizer.save(folder / TOKENIZER)
     record = read_json(folder / TOKENIZER)
     spelled = {token["id"]: token["content"] for token in record["added_tokens"]}
@@ -256,12 +264,15 @@ def _write_tokenizer(tokenizer: "Tokenizer", config: LMConfig, folder: Path) -> 
         "bos_token": spelled[EOS],
         "eos_token": spelled[EOS],
         "sep_token": spelled[SEP],
+        "pad_token": spelled[EOS],
+        "padding_side": "left",
+        "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,
         "model_max_length": config.context_length,
     }
     write_json(folder / TOKENIZER_CONFIG, settings)
-    ids = {"bos_token_id": EOS, "eos_token_id": EOS, "suppress_tokens": [SEP]}
-    write_json(folder / GENERATION, {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, **ids})
+    sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "suppress_tokens": [SEP]}
+    write_json(folder / GENERATION, {**sampling, **IDS})
 
 
 def _read_config(path: Path) -> LMConfig:

@@ -80,11 +80,10 @@ def training_memory(
 
 
 def _activations(config: LMConfig, rows: int, length: int, matmul_dtype: torch.dtype | None) -> int:
-    """Bytes saved by the forward pass: tokens, mask and turns, the layers, the final norm and the loss."""
+    """Bytes saved by the forward pass: tokens and turns, the layers, the final norm and the loss."""
     num_positions = rows * length
     heads = config.num_heads + config.num_kv_heads
     tokens = 3 * num_positions * TOKEN
-    mask = rows * length**2
     turns = length * heads * config.head_width // 2 * COMPLEX
     layer = _layer(config, num_positions, matmul_dtype)
     if length <= KEPT_LENGTH:
@@ -92,7 +91,7 @@ def _activations(config: LMConfig, rows: int, length: int, matmul_dtype: torch.d
     layers = config.num_layers * layer
     final_norm = num_positions * (config.width + 1) * FLOAT
     loss = (num_positions + config.vocab_size) * config.width * FLOAT
-    return tokens + mask + turns + layers + final_norm + loss
+    return tokens + turns + layers + final_norm + loss
 
 
 def _weights(length: int) -> int:

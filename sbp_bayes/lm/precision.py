@@ -1,8 +1,10 @@
 """The number format of matrix products in training."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+
+from sbp_bayes.base.config import require_one_of
 
 MatmulDtype = Literal["auto", "float32", "bfloat16"]
 """Format of products in training, their factors and attention; norms, residual stream and loss stay float32.
@@ -15,10 +17,24 @@ stands for torch.autocast, which cannot see into gradients written by hand and w
 
 
 def matmul_dtype(name: MatmulDtype, device: str | None = None) -> torch.dtype | None:
-    """Return the format for `Transformer.set_matmul_dtype` on `device` (None: the CPU); None is float32."""
+    """Return the format for `Transformer.set_matmul_dtype` on `device` (None: the CPU); None is float32.
+
+    Raises:
+        ConfigError: an unknown format.
+    """
+    return torch.bfloat16 if resolved_matmul_dtype(name, device) == "bfloat16" else None
+
+
+def resolved_matmul_dtype(name: MatmulDtype, device: str | None = None) -> Literal["float32", "bfloat16"]:
+    """Return what `name` stands for on `device` (None: the CPU) of this machine.
+
+    Raises:
+        ConfigError: an unknown format.
+    """
+    require_one_of("matmul_dtype", name, get_args(MatmulDtype))
     if name == "auto":
-        name = "bfloat16" if _bfloat16_is_native(device or "cpu") else "float32"
-    return torch.bfloat16 if name == "bfloat16" else None
+        return "bfloat16" if _bfloat16_is_native(device or "cpu") else "float32"
+    return name
 
 
 def _bfloat16_is_native(device: str) -> bool:

@@ -2,7 +2,7 @@
 
 from sbp_bayes.pairing.audit import SearchReport
 from sbp_bayes.pairing.embed import Embedder
-from sbp_bayes.pairing.embedders import fit_embedder
+from sbp_bayes.pairing.embedders import embedder_device, fit_embedder
 from sbp_bayes.pairing.embedding_cache import CachedEmbedder
 from sbp_bayes.pairing.engines import Engine, LocalEngine
 from sbp_bayes.pairing.hidden_states import SelfEmbedder
@@ -45,6 +45,7 @@ __all__ = [
     "SentenceEmbedder",
     "build_pairs",
     "containment",
+    "embedder_device",
     "find_neighbours",
     "fit_embedder",
     "join_neighbours",

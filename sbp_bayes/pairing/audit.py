@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.scan import NOTHING, unpack
@@ -34,8 +35,8 @@ class SearchReport:
     shards: int = 1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Audit:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Audit(ArrayRecord):
     """The truth about up to 500 evenly spaced rows, k neighbours each.
 
     Attributes:

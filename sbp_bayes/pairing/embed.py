@@ -5,17 +5,15 @@ within windows of `WINDOW` consecutive documents: a corpus embedded window by wi
 the bit, as one embedded at once.
 """
 
-import functools
 import hashlib
-import inspect
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.code import code_version
 from sbp_bayes.base.config import fingerprint
 from sbp_bayes.corpus import Corpus
 
@@ -25,7 +23,13 @@ WINDOW = 256
 
 
 class Embedder(Protocol):
-    """A map from documents to vectors whose inner products say how related two documents are."""
+    """A map from documents to vectors whose inner products say how related two documents are.
+
+    Attributes:
+        fit_flops: floating-point operations that fitting took; 0 for a model that comes fitted.
+    """
+
+    fit_flops: float
 
     @property
     def fingerprint(self) -> str:
@@ -47,7 +51,7 @@ class Embedder(Protocol):
 
 def embedder_fingerprint(embedder: Embedder, *parts: Any) -> str:
     """Return 16 hexadecimal digits of an embedder's class, the code that computes, and `parts`."""
-    return fingerprint(type(embedder).__name__, _source(inspect.getfile(type(embedder))), *parts)
+    return fingerprint(type(embedder).__name__, code_version(type(embedder).__module__), *parts)
 
 
 def content_fingerprint(corpus: Corpus) -> str:
@@ -123,9 +127,3 @@ def unit_or_zero(vectors_ND: np.ndarray) -> np.ndarray:
     """Return the rows divided by their norms, float32 (N, D); a zero row stays."""
     norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
     return (vectors_ND / np.where(norms > 0, norms, 1.0)).astype(np.float32)
-
-
-@functools.cache
-def _source(path: str) -> str:
-    """Hash the code of an embedder's module and of this one, so that a mended fault gives new vectors."""
-    return hashlib.sha256(Path(path).read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from sbp_bayes.base.config import did_you_mean
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
@@ -9,11 +10,12 @@ from sbp_bayes.pairing import minilm, qwen3, sentence
 from sbp_bayes.pairing.embed import Embedder, weights_fingerprint
 from sbp_bayes.pairing.hidden_states import SelfEmbedder
 from sbp_bayes.pairing.lsa import LsaEmbedder
-from sbp_bayes.pairing.pretrained import find_model, folder_fingerprint
+from sbp_bayes.pairing.pretrained import device, find_model, folder_fingerprint
 
 if TYPE_CHECKING:
     from sbp_bayes.pairing.pairs import PairConfig
 
+KINDS = ("lsa", "minilm", "self", qwen3.KIND, sentence.KIND)
 EXPECTED = "lsa, minilm, self, qwen3, qwen3:FOLDER_OR_NAME, sentence:FOLDER_OR_NAME"
 
 
@@ -21,14 +23,14 @@ def parse_embedder(name: str) -> tuple[str, str | None]:
     """Return an embedder's kind and, where it is an outside model's, the folder or name of the model.
 
     Raises:
-        ConfigError: `name` is none of the known ones.
+        ConfigError: `name` is none of the known ones; the message has them and the nearest kind.
     """
     kind, colon, model = name.partition(":")
     if (kind in ("lsa", "minilm", "self") and not colon) or (kind == qwen3.KIND and name == kind):
         return kind, qwen3.DEFAULT_MODEL if kind == qwen3.KIND else None
     if kind in (qwen3.KIND, sentence.KIND) and model:
         return kind, model
-    raise ConfigError(f"embedder = {name!r}: expected one of {EXPECTED}")
+    raise ConfigError(f"embedder = {name!r}: expected one of {EXPECTED}{did_you_mean(kind, KINDS)}")
 
 
 def fit_embedder(config: "PairConfig", corpus: Corpus, model: Transformer | None = None) -> Embedder:
@@ -40,7 +42,8 @@ def fit_embedder(config: "PairConfig", corpus: Corpus, model: Transformer | None
         model: the language model whose states the "self" embedder averages.
 
     Raises:
-        ConfigError: the "self" embedder without a model, or a `max_tokens` that the model can't read.
+        ConfigError: an unknown embedder, the "self" embedder without a model, or a `max_tokens` that the
+            model can't read.
         PairingError: an embedder that can't be fitted or loaded, or whose package is missing.
     """
     kind, name = parse_embedder(config.embedder)
@@ -48,10 +51,11 @@ def fit_embedder(config: "PairConfig", corpus: Corpus, model: Transformer | None
         return LsaEmbedder(config.dimension, config.seed).fit(corpus)
     if kind == "minilm":
         return minilm.MiniLmEmbedder()
-    if name is not None:
-        outside = {qwen3.KIND: qwen3.Qwen3Embedder, sentence.KIND: sentence.SentenceEmbedder}[kind]
-        return outside(name, config.max_tokens)
-    return SelfEmbedder(_given(model)).fit(corpus)
+    if kind == "self":
+        return SelfEmbedder(_given(model)).fit(corpus)
+    assert name is not None
+    outside = {qwen3.KIND: qwen3.Qwen3Embedder, sentence.KIND: sentence.SentenceEmbedder}[kind]
+    return outside(name, config.max_tokens)
 
 
 def embedder_inputs(config: "PairConfig", model: Transformer | None = None) -> dict[str, str]:
@@ -71,6 +75,12 @@ def embedder_inputs(config: "PairConfig", model: Transformer | None = None) -> d
     if kind == "minilm":
         return {"embedder": folder_fingerprint(minilm.packaged_folder())}
     return {} if name is None else {"embedder": folder_fingerprint(find_model(kind, name))}
+
+
+def embedder_device(config: "PairConfig") -> str:
+    """Return the kind of device on which the embedder of `config` computes here, "cpu" or "cuda"."""
+    _, name = parse_embedder(config.embedder)
+    return "cpu" if name is None else device()
 
 
 def _given(model: Transformer | None) -> Transformer:

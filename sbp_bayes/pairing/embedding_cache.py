@@ -5,23 +5,22 @@ windows.jsonl, a line for each window that is written, with its checksum. A wind
 whose bytes differ from the checksum is computed again, so a kill loses one window at most.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
+from sbp_bayes.base.lock import locked
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.store import append_json_line, atomic_path, write_text, writing_to
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing.embed import Embedder, content_fingerprint, windows
 
-VECTORS, WINDOWS, LOCK = "vectors.npy", "windows.jsonl", ".lock"
+VECTORS, WINDOWS = "vectors.npy", "windows.jsonl"
 
 _logger = logging.getLogger(__name__)
 
@@ -36,8 +35,8 @@ class _Window:
     flops: float
 
 
-@dataclasses.dataclass(frozen=True)
-class _Kept:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Kept(ArrayRecord):
     vectors: np.ndarray
     records: list[_Window]
 
@@ -55,7 +54,7 @@ class CachedEmbedder:
 
     def __init__(self, embedder: Embedder, directory: Path) -> None:
         self.embedder, self.directory = embedder, Path(directory)
-        self.fingerprint = embedder.fingerprint
+        self.fingerprint, self.fit_flops = embedder.fingerprint, embedder.fit_flops
         self._kept: dict[Path, _Kept] = {}
 
     def embed(self, corpus: Corpus) -> np.ndarray:
@@ -81,7 +80,7 @@ class CachedEmbedder:
     def _read(self, corpus: Corpus) -> _Kept:
         folder = self.folder(corpus)
         if folder not in self._kept:
-            with _locked(folder):
+            with locked(folder):
                 records = _intact(folder, len(corpus))
                 if len(records) < len(windows(len(corpus))):
                     self._complete(folder, corpus, records)
@@ -179,18 +178,3 @@ def _sha256(path: Path, vectors: np.memmap, window: range) -> str:
     start = vectors.offset + 4 * width * window.start
     rows = np.fromfile(path, np.float32, width * len(window), offset=start)
     return hashlib.sha256(rows.data).hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder alone; wait as long as another process does."""
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / LOCK, "w")  # noqa: SIM115 - held open for the block, closed below
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _logger.warning("%s: another process embeds these documents: waiting for it", folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

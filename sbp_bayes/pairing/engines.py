@@ -10,14 +10,15 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.pairing.shard import Method, Shard
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Question:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Question(ArrayRecord):
     """A block of queries and the shards that must answer it.
 
     Attributes:

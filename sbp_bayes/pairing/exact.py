@@ -11,6 +11,7 @@ import functools
 import numpy as np
 import torch
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.pairing.quantise import ROWS_AT_ONCE, Codes, quantisation_errors, quantise
 from sbp_bayes.pairing.scan import (
@@ -151,8 +152,8 @@ class ExactKeys:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Distinct:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Distinct(ArrayRecord):
     """The G distinct vectors among N keys; group g is members[starts[g] : starts[g] + sizes[g]]."""
 
     unit: torch.Tensor

@@ -5,9 +5,9 @@ import torch
 
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.records import EOS
-from sbp_bayes.base.stage import code_version
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
+from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed import batches_by_length, embedder_fingerprint, unit_or_zero, weights_fingerprint
 
 
@@ -25,17 +25,19 @@ class SelfEmbedder:
         self.model = model
         self._centre_D: np.ndarray | None = None
         self._fitted_on = ""
+        self.fit_flops = 0.0
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits of the weights and the documents that it was fitted on."""
         weights = weights_fingerprint(self.model)
-        return embedder_fingerprint(self, weights, code_version("lm"), self._fitted_on)
+        return embedder_fingerprint(self, weights, self._fitted_on)
 
     def fit(self, corpus: Corpus) -> "SelfEmbedder":
         """Learn the mean over `corpus`, and return the embedder itself."""
         self._centre_D = self._mean_states(corpus).mean(axis=0)
         self._fitted_on = corpus.fingerprint
+        self.fit_flops = self.flops(corpus)
         return self
 
     def embed(self, corpus: Corpus) -> np.ndarray:
@@ -49,9 +51,11 @@ class SelfEmbedder:
         return unit_or_zero(self._mean_states(corpus) - self._centre_D)
 
     def flops(self, corpus: Corpus) -> float:
-        """Return 2·N·T: parameters that multiply times positions read."""
-        positions = np.minimum(corpus.lengths + 1, self.model.config.context_length).sum()
-        return self.model.config.flops_per_token / 3 * float(positions)
+        """Return 2·N·T with N the parameters of the layers, without the output head, and T positions."""
+        config = self.model.config
+        positions = np.minimum(corpus.lengths + 1, config.context_length).sum()
+        layers = config.forward_flops_per_token - FORWARD_FLOPS * config.vocab_size * config.width
+        return layers * float(positions)
 
     def num_truncated(self, corpus: Corpus) -> int:
         """Return how many documents, with EOS before them, are longer than the model's context."""

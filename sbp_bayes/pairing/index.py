@@ -1,10 +1,10 @@
 """Nearest neighbours among a corpus's own vectors."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.audit import Found, SearchReport
 from sbp_bayes.pairing.inverted import inverted_neighbours
@@ -57,9 +57,7 @@ def find_neighbours(
     join: Join | None = None,
 ) -> tuple[Found, SearchReport]:
     """Do as `nearest_neighbours`, as a sharded join where one is given, and return the report as well."""
-    require(
-        backend in ("auto", "exact", "hnsw", "inverted"), "backend", backend, "auto, exact, hnsw or inverted"
-    )
+    require_one_of("backend", backend, get_args(Backend))
     require(k >= 1, "k", k, "at least 1")
     require(0 < min_recall <= 1, "min_recall", min_recall, "above 0, at most 1")
     unit, join = unit_rows(vectors), Join() if join is None else join

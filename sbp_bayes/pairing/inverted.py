@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.pairing.audit import Audit, Found, SearchReport, filled, search_with_audit
 from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.lists import Lists, make_lists, nearest_centres, number_of_lists, probes_needed
@@ -46,8 +47,8 @@ MARGIN = 0.01
 """Recall that the number of lists is chosen for beyond what's asked: 8 bits and the sample cost some."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Askers:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Askers(ArrayRecord):
     """Rows that ask for neighbours, by home list.
 
     Attributes:

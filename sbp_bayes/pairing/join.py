@@ -15,10 +15,12 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.arrays import ArrayRecord
+from sbp_bayes.base.config import fingerprint, require, require_one_of
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.pairing import hnsw, inverted
@@ -52,8 +54,8 @@ class Join:
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rows:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Rows(ArrayRecord):
     """Unit vectors with ids of the caller's.
 
     Attributes:
@@ -114,11 +116,12 @@ def join_neighbours(
     Raises:
         PairingError: widths that differ, k above the number of other keys, more shards than keys, or a
             recall that stays lower with the widest search.
+        ConfigError: k below 1 or an unknown method.
         StoreError: the scratch folder cannot be written.
     """
     join, keys = Join() if join is None else join, keys.by_id()
     own = keys.find(queries.ids)
-    _refuse(queries, keys, k, join, has_own=bool((own >= 0).any()))
+    _refuse(queries, keys, k, method, join, has_own=bool((own >= 0).any()))
     starts = len(keys.unit) * np.arange(join.num_shards) // join.num_shards
     with join.engine.start() as session, session.hold(keys.unit, starts) as shards:
         work = _Work(queries=queries.unit, own=own, k=k, join=join, shards=shards)
@@ -165,8 +168,8 @@ def _audited(
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Work:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Work(ArrayRecord):
     """A join's queries, and the shards that they are sent to."""
 
     queries: np.ndarray
@@ -208,7 +211,8 @@ def _show_nothing(_: int) -> None:
     """A search that keeps nothing is short."""
 
 
-def _refuse(queries: Rows, keys: Rows, k: int, join: Join, *, has_own: bool) -> None:
+def _refuse(queries: Rows, keys: Rows, k: int, method: str, join: Join, *, has_own: bool) -> None:
+    require_one_of("method", method, get_args(Method))
     require(k >= 1, "k", k, "at least 1")
     width, number = keys.unit.shape[1], len(keys.unit)
     if queries.unit.shape[1] != width:

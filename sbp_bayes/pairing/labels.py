@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing.records import PairSet
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelPrecision:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class LabelPrecision(ArrayRecord):
     """How often the two documents of a pair have one label.
 
     Attributes:

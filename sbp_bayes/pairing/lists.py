@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.pairing.audit import Audit
 from sbp_bayes.pairing.quantise import Codes, quantise
@@ -17,8 +18,8 @@ FEWEST_ROWS = 16
 """A list of fewer is left out, and its rows go elsewhere: they'd find few neighbours at home."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Lists:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Lists(ArrayRecord):
     """Rows by list.
 
     Attributes:

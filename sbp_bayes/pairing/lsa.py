@@ -31,6 +31,7 @@ class LsaEmbedder:
         self._vectorizer: Any = None
         self._components_DW: np.ndarray | None = None
         self._fitted_on = ""
+        self.fit_flops = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -62,6 +63,7 @@ class LsaEmbedder:
             svd = TruncatedSVD(rank, algorithm="arpack", random_state=self.seed % (1 << 32)).fit(weights_NW)
         self._components_DW = svd.components_.astype(np.float32)
         self._fitted_on = content_fingerprint(corpus)
+        self.fit_flops = _lanczos_flops(weights_NW.nnz, min(weights_NW.shape), rank)
         return self
 
     def embed(self, corpus: Corpus) -> np.ndarray:
@@ -85,3 +87,13 @@ class LsaEmbedder:
     def num_truncated(self, corpus: Corpus) -> int:
         """Return 0: all words of a document count."""
         return 0
+
+
+def _lanczos_flops(num_weights: int, num_rows: int, rank: int) -> float:
+    """Return the operations of one sweep of ARPACK: further ones, which restarts take, are not counted.
+
+    For each of 2·rank + 1 vectors: a product with the matrix and one with its transpose, and twice the
+    projection on the vectors before it.
+    """
+    vectors = min(num_rows, max(2 * rank + 1, 20))
+    return 4.0 * num_weights * vectors + 4.0 * num_rows * vectors**2

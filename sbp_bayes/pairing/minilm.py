@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.corpus import Corpus
+from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed import embed_in_batches, embedder_fingerprint
 from sbp_bayes.pairing.pretrained import folder_fingerprint
 
@@ -31,6 +32,8 @@ class MiniLmEmbedder:
     Raises:
         PairingError: the package with the weights isn't installed, or its files are damaged.
     """
+
+    fit_flops = 0.0
 
     def __init__(self) -> None:
         folder = packaged_folder()
@@ -61,7 +64,7 @@ class MiniLmEmbedder:
     def flops(self, corpus: Corpus) -> float:
         """Return 2·N·T with N the parameters of the layers and T the word pieces read."""
         layers = sum(w.numel() for name, w in self._weights.items() if name.startswith("encoder."))
-        return 2.0 * layers * sum(len(row) for row in self._token_ids(list(corpus.texts)))
+        return float(FORWARD_FLOPS * layers * sum(map(len, self._token_ids(list(corpus.texts)))))
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]

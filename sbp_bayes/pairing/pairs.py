@@ -7,18 +7,19 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from sbp_bayes.base.config import require
-from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.config import require, require_one_of
+from sbp_bayes.base.errors import NoPairsError, PairingError
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
+from sbp_bayes.pairing.cost import search_flops
 from sbp_bayes.pairing.embed import Embedder
-from sbp_bayes.pairing.embedders import embedder_inputs, fit_embedder, parse_embedder
+from sbp_bayes.pairing.embedders import embedder_device, embedder_inputs, fit_embedder, parse_embedder
 from sbp_bayes.pairing.embedding_cache import CachedEmbedder
 from sbp_bayes.pairing.engines import Engine, LocalEngine
 from sbp_bayes.pairing.index import Backend, find_neighbours, resolved, unit_rows
@@ -72,6 +73,7 @@ class PairConfig:
         _, outside = parse_embedder(self.embedder)
         reads = self.max_tokens is None or outside is not None
         require(reads, "max_tokens", self.max_tokens, f"none, as embedder = {self.embedder!r} has its own")
+        require_one_of("backend", self.backend, get_args(Backend))
         for key in ("dimension", "k", "num_shards"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         _ = self.rules  # checks its own values
@@ -113,9 +115,12 @@ def pair_documents(
         join: how neighbours are joined and pairs grouped; by default by one shard in this process.
 
     Raises:
-        PairingError: no pair is left (the message has the highest similarity), fewer than two documents have
-            a vector.
+        NoPairsError: no pair is left (the message has the highest similarity), or fewer than two documents
+            have a vector.
+        PairingError: an index that fails its audit, or more shards than documents.
     """
+    if len(corpus) == 0:
+        raise NoPairsError("there are no documents")
     rules = PairRules(
         alpha=alpha,
         near_duplicate_containment=near_duplicate_containment,
@@ -125,16 +130,14 @@ def pair_documents(
     vectors = embedder.embed(corpus)
     is_finite = np.isfinite(vectors).all(axis=1)
     is_zero = ~np.any(vectors != 0, axis=1)
-    for kind, rows in (("not finite", ~is_finite), ("zero", is_zero)):
-        if rows.any():
-            named = ", ".join(corpus.ids[row] for row in np.flatnonzero(rows)[:3])
-            _logger.warning("%d vectors are %s and left out: %s", rows.sum(), kind, named)
+    _warn_of_left_out(corpus, {"not finite": ~is_finite, "zero": is_zero})
     known = np.flatnonzero(is_finite & ~is_zero)
     if len(known) < 2:
-        raise PairingError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
+        raise NoPairsError(f"{len(known)} of {len(corpus)} documents have a vector: none can be paired")
     unit = unit_rows(vectors[known])
     join = Join() if join is None else join
     (ids, similarities), search = find_neighbours(unit, min(k, len(known) - 1), backend, join=join)
+    flops = search_flops(search, len(unit), unit.shape[1], ids.shape[1])
     edges, rule_counts = ordered_pairs(ids, similarities, corpus.texts, known, rules)
     with join.engine.start() as session:
         kept, balance = best_by_document(
@@ -157,16 +160,23 @@ def pair_documents(
         rank_of_first=neighbour_ranks(ids, kept.second, kept.first),
         corpus_fingerprint=corpus.fingerprint,
         counts=counts,
-        search={**dataclasses.asdict(search), **dataclasses.asdict(balance)},
+        search={**dataclasses.asdict(search), **dataclasses.asdict(balance), "flops": flops},
         neighbour_similarities=_sampled(similarities.ravel(), seed),
         random_similarities=_random_similarities(unit, seed),
     )
 
 
+def _warn_of_left_out(corpus: Corpus, rows_by_kind: Mapping[str, np.ndarray]) -> None:
+    for kind, rows in rows_by_kind.items():
+        if rows.any():
+            named = ", ".join(corpus.ids[row] for row in np.flatnonzero(rows)[:3])
+            _logger.warning("%d vectors are %s and left out: %s", rows.sum(), kind, named)
+
+
 def build_pairs(
     config: PairConfig,
     corpus: Corpus,
-    directory: Path | Workspace,
+    directory: Place,
     *,
     validation: Corpus | None = None,
     model: Transformer | None = None,
@@ -177,13 +187,14 @@ def build_pairs(
 
     The pairs are in `directory`/train and `directory`/validation, each a `PairSet`; the manifest's counts
     have those names too, each with `PairSet.counts`, `PairSet.search` and, of labelled documents,
-    `label_agreement`.
+    `label_agreement`. Its FLOPs are those of fitting the embedder, embedding, and the search for neighbours.
 
     Args:
         config: the settings.
         corpus: the training documents.
         directory: the stage's folder, or a workspace.
-        validation: held-out documents; their pairs stop the tuning.
+        validation: held-out documents; their pairs stop the tuning. Where they have none, a warning and the
+            counts say why, and `tune` holds out some of the training pairs.
         model: for the "self" embedder; the others ignore it.
         cache: keeps embeddings by content, see `CachedEmbedder`. None: in a workspace, its folder
             embeddings; else they are kept in the stage's folder until it is finished.
@@ -191,13 +202,14 @@ def build_pairs(
 
     Raises:
         ConfigError, PairingError: as `fit_embedder`.
+        NoPairsError: as `pair_documents`, for the training documents.
         PairingError: as `pair_documents`; the message says for which of the two.
         StoreError: the folder holds another plan or cannot be written.
     """
     corpora = {TRAIN: corpus} | ({VALIDATION: validation} if validation is not None else {})
     inputs = {name: part.fingerprint for name, part in corpora.items()} | embedder_inputs(config, model)
     planned = _without_shards_that_do_not_matter(config, max(len(part) for part in corpora.values()))
-    plan = plan_stage("pair", planned, inputs, ("corpus", "lm", "pairing"))
+    plan = plan_stage("pair", planned, inputs, __name__, device=embedder_device(config))
     if cache is None and isinstance(directory, Workspace):
         cache = directory.root / EMBEDDINGS
     engine = LocalEngine() if engine is None else engine
@@ -227,6 +239,7 @@ def _build(
     for name, corpus in corpora.items():
         # Held-out documents may be fewer than the shards that suit the training documents.
         num_shards = config.num_shards if name == TRAIN else min(config.num_shards, max(1, len(corpus)))
+        why_none: dict[str, str] = {}
         try:
             pairs = pair_documents(
                 corpus,
@@ -240,14 +253,22 @@ def _build(
                 seed=config.seed,
                 join=Join(num_shards=num_shards, engine=engine, scratch=folder.path / JOIN / name),
             )
+        except NoPairsError as error:
+            if name == TRAIN:
+                raise NoPairsError(f"{name} documents: {error}") from error
+            _logger.warning("%s documents: %s; tuning will hold out training pairs instead", name, error)
+            pairs = PairSet.empty(corpus.fingerprint, {"documents": len(corpus), "pairs": 0})
+            why_none = {"why_none": str(error)}
         except PairingError as error:
             raise PairingError(f"{name} documents: {error}") from error
         pairs.save(folder.path / name)
         agreement = label_agreement(pairs, corpus)
         labels = {} if agreement is None else dict(zip(_AGREEMENT, agreement, strict=True))
         truncated = {"documents_truncated": _truncated(embedder, name, corpus)}
-        counts[name] = {**truncated, **pairs.counts, **labels, "search": dict(pairs.search)}
-    flops = sum(embedder.flops(corpus) for corpus in corpora.values())
+        counts[name] = {**truncated, **pairs.counts, **why_none, **labels, "search": dict(pairs.search)}
+    embedding = sum(embedder.flops(corpus) for corpus in corpora.values())
+    searching = sum(float(counts[name]["search"].get("flops", 0.0)) for name in corpora)
+    flops = embedder.fit_flops + embedding + searching
     return Outcome(counts=counts, flops=flops, scratch=(EMBEDDINGS, JOIN))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.pairing.threads import blocks, map_threads
 
 STEPS = 127
@@ -17,8 +18,8 @@ STEPS = 127
 ROWS_AT_ONCE = 4096
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Codes:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Codes(ArrayRecord):
     """Vectors as bytes: row n stands for scales[n]·codes[n].
 
     Attributes:

@@ -15,6 +15,7 @@ from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
+from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed import embed_in_batches, embedder_fingerprint, layer_weights
 from sbp_bayes.pairing.pretrained import device, find_model, folder_fingerprint, imported, loading
 
@@ -40,6 +41,8 @@ class Qwen3Embedder:
             files are damaged, or transformers is missing.
     """
 
+    fit_flops = 0.0
+
     def __init__(self, name: str = DEFAULT_MODEL, max_tokens: int | None = None) -> None:
         folder = find_model(KIND, name)
         longest = _check(folder)
@@ -58,8 +61,8 @@ class Qwen3Embedder:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the model's files and the length it reads."""
-        return embedder_fingerprint(self, self._content, self.max_tokens, END)
+        """16 hexadecimal digits of the model's files, the length it reads, and the kind of device."""
+        return embedder_fingerprint(self, self._content, self.max_tokens, END, self._model.device.type)
 
     def embed(self, corpus: Corpus) -> np.ndarray:
         """Return unit rows, float32 (N, width)."""
@@ -77,7 +80,7 @@ class Qwen3Embedder:
     def flops(self, corpus: Corpus) -> float:
         """Return 2·N·T with N the parameters of the layers and T the tokens read."""
         num_tokens = sum(len(row) for row in self.token_ids(list(corpus.texts)))
-        return 2.0 * layer_weights(self._model) * num_tokens
+        return float(FORWARD_FLOPS * layer_weights(self._model) * num_tokens)
 
     def token_ids(self, texts: list[str]) -> list[list[int]]:
         """Return what is read of each text: its first tokens, and 151643."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 
@@ -16,8 +17,8 @@ PAIRS, SIMILARITIES, META = "pairs.parquet", "similarities.npz", "meta.json"
 _COLUMNS = ("first", "second", "similarity", "rank_of_second", "rank_of_first")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PairSet:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PairSet(ArrayRecord):
     """P ordered pairs (d1, d2) of one corpus's documents, by d1 and then by falling similarity.
 
     Attributes:
@@ -29,7 +30,7 @@ class PairSet:
         counts: neighbours found, those dropped by reason (see `rules.REJECTIONS`), and pairs kept.
         neighbour_similarities: float32, a sample over all neighbours found, before any rule.
         random_similarities: float32, a sample over random pairs of different documents.
-        search: how the neighbours were found and with what recall, see `SearchReport`.
+        search: how the neighbours were found and with what recall, see `SearchReport`, and its `flops`.
     """
 
     first: np.ndarray
@@ -45,6 +46,22 @@ class PairSet:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    @classmethod
+    def empty(cls, corpus_fingerprint: str, counts: Mapping[str, int]) -> "PairSet":
+        """Return no pairs of a corpus."""
+        none = np.zeros(0, np.int64)
+        return cls(
+            first=none,
+            second=none,
+            similarity=none.astype(np.float32),
+            rank_of_second=none.astype(np.int32),
+            rank_of_first=none.astype(np.int32),
+            corpus_fingerprint=corpus_fingerprint,
+            counts=counts,
+            neighbour_similarities=none.astype(np.float32),
+            random_similarities=none.astype(np.float32),
+        )
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.corpus import Corpus
@@ -14,8 +15,8 @@ from sbp_bayes.pairing.records import PairSet
 BIN, BAND = 0.05, 0.1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PairReport:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PairReport(ArrayRecord):
     """One set of pairs.
 
     Attributes:

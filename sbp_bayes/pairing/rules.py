@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.errors import NoPairsError
 from sbp_bayes.pairing.salted import Edges
 from sbp_bayes.pairing.shingles import shingle_overlap
 from sbp_bayes.pairing.threads import blocks
@@ -75,13 +75,13 @@ def ordered_pairs(
         pairs of rows, and counts: "neighbours", `REJECTIONS`, and "ordered_pairs", 2 for each one left.
 
     Raises:
-        PairingError: no pair is left; the message has the highest similarity.
+        NoPairsError: no pair is left; the message has the highest similarity.
     """
     is_self = ids == np.arange(len(ids))[:, None]
     is_above = (similarities > rules.alpha) & ~is_self
     if not is_above.any():
         highest = np.max(similarities, where=~is_self, initial=-np.inf)
-        raise PairingError(
+        raise NoPairsError(
             f"no two documents are more similar than alpha = {rules.alpha}: the highest similarity is "
             f"{highest:.3f}"
         )
@@ -89,8 +89,9 @@ def ordered_pairs(
     rejected = _rejected_texts(texts, rows[first], rows[second], rules)
     kept = ~np.any(list(rejected.values()), axis=0)
     if not kept.any():
-        raise PairingError(
-            f"all {len(first):,} pairs more similar than alpha = {rules.alpha} are copies or near-duplicates"
+        raise NoPairsError(
+            f"all {len(first):,} pairs more similar than alpha = {rules.alpha}, up to {similarity.max():.3f},"
+            " are copies or near-duplicates"
         )
     edges = Edges(
         first=np.concatenate([first[kept], second[kept]]),

@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.pairing.engines import Session
 
@@ -35,8 +36,8 @@ class Balance:
     largest_share_unsalted: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Edges:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Edges(ArrayRecord):
     """Ordered pairs (d1, d2).
 
     Attributes:

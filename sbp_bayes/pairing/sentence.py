@@ -8,6 +8,7 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.corpus import Corpus
+from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed import embedder_fingerprint, layer_weights, windows
 from sbp_bayes.pairing.pretrained import device, find_model, folder_fingerprint, imported, loading
 
@@ -26,6 +27,8 @@ class SentenceEmbedder:
         PairingError: there is no such model, its files are damaged, or sentence-transformers is missing.
     """
 
+    fit_flops = 0.0
+
     def __init__(self, name: str, max_tokens: int | None = None) -> None:
         folder = find_model(KIND, name)
         self._content = folder_fingerprint(folder)
@@ -39,8 +42,8 @@ class SentenceEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the model's files and the length it reads."""
-        return embedder_fingerprint(self, self._content, self.max_tokens)
+        """16 hexadecimal digits of the model's files, the length it reads, and the kind of device."""
+        return embedder_fingerprint(self, self._content, self.max_tokens, self._model.device.type)
 
     def embed(self, corpus: Corpus) -> np.ndarray:
         """Return unit rows, float32 (N, D)."""
@@ -58,7 +61,7 @@ class SentenceEmbedder:
     def flops(self, corpus: Corpus) -> float:
         """Return 2·N·T with N the parameters of the layers and T the tokens read."""
         num_tokens = sum(min(length, self.max_tokens or length) for length in self._lengths(corpus))
-        return 2.0 * layer_weights(self._model) * num_tokens
+        return float(FORWARD_FLOPS * layer_weights(self._model) * num_tokens)
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         vectors = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)

@@ -19,6 +19,7 @@ from typing import IO
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.corpus.minhash import mix
 from sbp_bayes.pairing.threads import map_threads
 
@@ -31,8 +32,8 @@ _ODD = 0x9E3779B97F4A7C15
 _UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Overlap:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Overlap(ArrayRecord):
     """How many distinct shingles the two texts of each pair have, and share.
 
     Attributes:

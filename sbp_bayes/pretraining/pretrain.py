@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,21 @@ from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import derive_seed
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.corpus import Corpus, EpochStream, Tokenizer, rows_of
-from sbp_bayes.lm import Backend, LMConfig, MatmulDtype, Transformer, matmul_dtype, save_model
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
+from sbp_bayes.corpus import TOKENIZER, Corpus, EpochStream, Tokenizer, rows_of
+from sbp_bayes.lm import (
+    Backend,
+    LMConfig,
+    MatmulDtype,
+    Transformer,
+    matmul_dtype,
+    resolved_matmul_dtype,
+    save_model,
+)
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
 from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
-
-TOKENIZER = "tokenizer.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,8 @@ class PretrainConfig:
         synthetic_share: share of the budget that is synthetic; 0 is the baseline (and the oracle).
         repeat_synthetic: whether synthetic text may be read more than once; the paper reads it once.
         num_validations: validations after the one before the first step.
-        matmul_dtype: number format of matrix products in training; see `lm.precision`.
+        matmul_dtype: number format of matrix products in training; see `lm.precision`. The plan has what
+            "auto" stands for.
         attention: who computes attention; see `lm.attention`.
         seed: draws the weights and the order of the documents.
     """
@@ -65,7 +71,7 @@ def pretrain(
     real: Corpus,
     synthetic: Corpus | None,
     validation: Corpus,
-    directory: Path | Workspace,
+    directory: Place,
     *,
     tokenizer: Tokenizer,
     label: str = "",
@@ -87,7 +93,7 @@ def pretrain(
 
     Returns:
         The manifest. Its counts hold steps, positions and epochs by source, and the best validation
-        loss in nats per token; its FLOPs are the training's alone, 6·N·T, without validation.
+        loss in nats per token; its FLOPs are 6·N·T of training and 2·N·T of all validations.
 
     Raises:
         CorpusError: too few synthetic tokens for the share where none may be repeated, or an empty corpus.
@@ -108,13 +114,19 @@ def pretrain(
         "validation": validation.fingerprint,
         "tokenizer": tokenizer.fingerprint,
     }
-    plan = plan_stage("pretrain", config, inputs, ("corpus", "lm", "training", "pretraining"))
+    device = config.engine.device_type
+    config = dataclasses.replace(config, matmul_dtype=resolved_matmul_dtype(config.matmul_dtype, device))
+    planned = dataclasses.replace(config, engine=dataclasses.replace(config.engine, device=device))
+    plan = plan_stage("pretrain", planned, inputs, __name__, device=device)
 
     def work(folder: StageFolder) -> Outcome:
         if torchrun_rank() == 0:
             tokenizer.save(folder.path / TOKENIZER)
         checkpoints = {"checkpoint_seconds": checkpoint_seconds, "kept_checkpoints": kept_checkpoints}
-        return _pretrain(config, mixture, validate, folder, label=label, **checkpoints)
+        number = validation.num_tokens
+        return _pretrain(
+            config, mixture, validate, folder, label=label, validation_tokens=number, **checkpoints
+        )
 
     return run_stage(plan, directory, work, collective=True)
 
@@ -175,6 +187,7 @@ def _pretrain(
     validate: Callable[[Transformer], LossTotals],
     folder: StageFolder,
     *,
+    validation_tokens: int,
     label: str,
     **checkpoints: Any,
 ) -> Outcome:
@@ -193,6 +206,8 @@ def _pretrain(
         description=f"pretraining {label}".strip(),
         tick=folder.tick,
     )
+    num_validations = sum("validation_nats_per_token" in record for record in result.history)
+    validated_tokens = num_validations * validation_tokens
     counts = {
         "num_parameters": config.model.num_parameters,
         "num_steps": result.num_steps,
@@ -202,6 +217,9 @@ def _pretrain(
         "last_loss_nats_per_token": result.loss_nats_per_token,
         "best_step": result.best_step,
         "best_validation_nats_per_token": result.best_nats_per_token,
+        "validated_tokens": validated_tokens,
         "num_threads": result.num_threads,
     }
-    return Outcome(counts=counts, flops=config.model.flops_per_token * result.tokens, scratch=(CHECKPOINTS,))
+    training = config.model.flops_per_token * result.tokens
+    flops = training + config.model.forward_flops_per_token * validated_tokens
+    return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINTS,))

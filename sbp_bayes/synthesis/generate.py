@@ -20,8 +20,7 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
-from sbp_bayes.base.records import EOS, SEP
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.base.workers import usable_cores, worker_pool
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
 from sbp_bayes.lm import (
@@ -36,6 +35,7 @@ from sbp_bayes.lm import (
 from sbp_bayes.synthesis.screen import Screen, ScreenConfig
 from sbp_bayes.synthesis.seeds import seed_document, stream_seed
 from sbp_bayes.synthesis.shards import Shard
+from sbp_bayes.synthesizer.prompt import prompt_tokens
 
 CORPUS, SHARDS = "corpus", "shards"
 
@@ -75,7 +75,7 @@ def synthesize(
     config: SynthesisConfig,
     model_dir: Path,
     corpus: Corpus,
-    directory: Path | Workspace,
+    directory: Place,
     *,
     tokenizer: Tokenizer,
     num_workers: int | None = None,
@@ -114,7 +114,7 @@ def synthesize(
         "corpus": corpus.fingerprint,
         "tokenizer": tokenizer.fingerprint,
     }
-    plan = plan_stage("synthesize", config, inputs, ("synthesis", "lm", "corpus"))
+    plan = plan_stage("synthesize", config, inputs, __name__, device="cpu")
     work = _Synthesis(config, model_dir, model, corpus, tokenizer, num_workers or usable_cores())
     return run_stage(plan, directory, work)
 
@@ -157,7 +157,7 @@ class _Synthesis:
             "prompt_tokens": prompt_tokens,
             "sampled_tokens": sampled_tokens,
         }
-        flops = self.model.flops_per_token / 3 * (prompt_tokens + sampled_tokens)
+        flops = self.model.forward_flops_per_token * (prompt_tokens + sampled_tokens)
         return Outcome(counts=counts, flops=flops)
 
     def _shards(self, folder: StageFolder, screen: Screen) -> Generator[tuple[Shard, np.ndarray], None, None]:
@@ -198,7 +198,7 @@ class _Synthesis:
         return path, np.array(seeds, np.int64), sampled
 
     def _prompt(self, seed: int) -> np.ndarray:
-        return np.concatenate([[EOS], self.corpus.document(seed)[: self.config.max_document_tokens], [SEP]])
+        return prompt_tokens(self.corpus.document(seed), self.config.max_document_tokens)
 
     def _record(self, shard: Shard, index: int, seed: int) -> tuple[Document, np.ndarray, bool]:
         sample, tokens = shard.first + index, shard.sample(index)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.store import atomic_path
 from sbp_bayes.lm import Generated
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shard:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Shard(ArrayRecord):
     """Samples first, first + 1, … of a synthesis.
 
     Attributes:

@@ -17,6 +17,7 @@ from sbp_bayes.synthesizer.posterior import (
     TokenScores,
     TokenSynthesizer,
 )
+from sbp_bayes.synthesizer.prompt import prompt_tokens
 from sbp_bayes.synthesizer.protocol import Synthesizer
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss
 from sbp_bayes.synthesizer.tuning import TuneConfig, tune
@@ -42,6 +43,7 @@ __all__ = [
     "model_tokens",
     "noisy_pairs",
     "pair_loss",
+    "prompt_tokens",
     "random_pairs",
     "tune",
     "world_tokens",

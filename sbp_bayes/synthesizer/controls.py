@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.records import EOS, Pairs
@@ -162,8 +163,8 @@ class NoisyPairsSynthesizer(MixtureSynthesizer):
         return ((1 - self.epsilon) * posterior_NK + self.epsilon * prior_K * others_NK).log()
 
 
-@dataclasses.dataclass(frozen=True)
-class IndexPairs:
+@dataclasses.dataclass(frozen=True, eq=False)
+class IndexPairs(ArrayRecord):
     """P ordered pairs of one corpus's documents, with all that tuning asks of pairs.
 
     Attributes:

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
-from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.lm import Transformer, generate, score_rows
+from sbp_bayes.synthesizer.prompt import prompt_tokens
 from sbp_bayes.synthesizer.protocol import Documents
 from sbp_bayes.synthesizer.rows import pair_positions, row_length_of
 
@@ -57,7 +57,7 @@ class NeuralSynthesizer:
         within the limit is cut there.
         """
         seeds = torch.randint(LARGEST_SEED, (len(d1),), generator=generator).tolist()
-        prompts = [np.concatenate([[EOS], self._cut(document), [SEP]]) for document in d1]
+        prompts = [prompt_tokens(np.asarray(document), self.max_document_tokens) for document in d1]
         drawn = generate(self.model, prompts, max_new_tokens=self.max_document_tokens, stream_seeds=seeds)
         return [torch.from_numpy(sample.tokens) for sample in drawn]
 

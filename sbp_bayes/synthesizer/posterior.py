@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.concept.documents import document_lengths, pad_documents
 from sbp_bayes.concept.finite import FiniteConceptModel
 from sbp_bayes.concept.information import bayes_loss_curve
@@ -24,8 +25,8 @@ CELLS_TOGETHER = 1 << 22
 """Entries of a table (documents, time, concepts) that are held at once: 32 MiB."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenScores:
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenScores(ArrayRecord):
     """What a synthesizer says of each token of N documents d2, in nats, float64.
 
     Attributes:

@@ -12,9 +12,10 @@ from torch import nn
 
 from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import CorpusError
-from sbp_bayes.base.records import EOS, IGNORE, SEP, Batch, LossTotals
+from sbp_bayes.base.records import EOS, IGNORE, Batch, LossTotals
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.corpus import Corpus
+from sbp_bayes.synthesizer.prompt import prompt_tokens
 
 
 def row_length_of(max_document_tokens: int) -> int:
@@ -30,7 +31,7 @@ def pair_positions(d1: np.ndarray, d2: np.ndarray, *, ends: bool) -> tuple[np.nd
         d2: int64 (n2,).
         ends: whether EOS is the last target; False where d2 was cut.
     """
-    inputs = np.concatenate([[EOS], d1, [SEP], d2])
+    inputs = np.concatenate([prompt_tokens(d1), d2])
     ignored = np.full(len(d1) + 1, IGNORE)
     return inputs, np.concatenate([ignored, d2, [EOS if ends else IGNORE]])
 

@@ -4,6 +4,8 @@ Paper: arXiv 2509.15248, step 2 of SBP: loss on d2 alone, from the pretrained ch
 """
 
 import dataclasses
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import LossTotals, Pairs
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.seeds import numpy_generator
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.corpus import Corpus
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
+from sbp_bayes.corpus import TOKENIZER, Corpus, Tokenizer
 from sbp_bayes.lm import (
     Backend,
     MatmulDtype,
@@ -22,11 +25,18 @@ from sbp_bayes.lm import (
     load_model,
     matmul_dtype,
     model_fingerprint,
+    resolved_matmul_dtype,
     save_model,
     with_context_length,
 )
+from sbp_bayes.synthesizer.controls import IndexPairs
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
 from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
+
+HELD_OUT_SHARE = 0.1
+"""Share of the training pairs that validate a tuning where the validation documents have no pairs."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +52,8 @@ class TuneConfig:
         num_validations: validations, evenly spaced, after the first one before tuning.
         patience: stop after so many validations in a row without a new lowest loss; None: never.
         max_validation_pairs: validation pairs used, chosen at random where there are more.
-        matmul_dtype: number format of matrix products in training; see `lm.precision`.
+        matmul_dtype: number format of matrix products in training; see `lm.precision`. The plan has what
+            "auto" stands for.
         attention: who computes attention; see `lm.attention`.
         seed: of the order of pairs and the choice of validation pairs.
     """
@@ -73,16 +84,17 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     pairs: Pairs,
     validation_corpus: Corpus,
     validation_pairs: Pairs,
-    directory: Path | Workspace,
+    directory: Place,
     *,
+    tokenizer: Tokenizer,
     checkpoint_seconds: float = 60.0,
     kept_checkpoints: int = 2,
 ) -> Manifest:
     """Tune the model of `model_directory` on pairs, as a stage that resumes where it was stopped.
 
     `directory`/best has the weights of the lowest loss on the validation pairs, those before the first
-    step included; its `context_length` is 2·max_document_tokens + 2. `last` and metrics.jsonl are
-    beside it.
+    step included; its `context_length` is 2·max_document_tokens + 2. `last`, metrics.jsonl and
+    tokenizer.json are beside it.
 
     Args:
         config: the settings.
@@ -90,24 +102,38 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         corpus: the documents that `pairs` index.
         pairs: the pairs to learn.
         validation_corpus: the documents that `validation_pairs` index.
-        validation_pairs: decide on the best weights and on stopping early.
+        validation_pairs: decide on the best weights and on stopping early. Where there are none, a tenth of
+            `pairs` does so instead and is not trained on, which is logged and counted; see `hold_out`.
         directory: the stage's folder, or a workspace.
+        tokenizer: the one that made the corpora's tokens.
         checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
         kept_checkpoints: the newest ones that are kept while the tuning goes on.
 
     Raises:
-        CorpusError: pairs of another corpus, no pairs, or tokens that the model doesn't know.
+        CorpusError: pairs of another corpus, no pairs, none that can be held out where that is needed, or
+            tokens that the model doesn't know.
+        ConfigError: a tokenizer with more ids than the model has.
         CheckpointError: the model is missing or damaged.
         TrainingError: a loss that is not finite, or too little memory; see `train`.
         StoreError: the folder holds another plan or cannot be written.
     """
     model = load_model(model_directory)
-    inputs = {"model": model_fingerprint(model_directory)}
+    largest = model.config.vocab_size
+    fits = tokenizer.vocab_size <= largest
+    require(fits, "tokenizer.vocab_size", tokenizer.vocab_size, f"at most the model's {largest}")
+    inputs = {"model": model_fingerprint(model_directory), "tokenizer": tokenizer.fingerprint}
     named = (("train", corpus, pairs), ("validation", validation_corpus, validation_pairs))
     for name, documents, indices in named:
         _refuse_strangers(name, documents, indices, model)
         inputs |= {f"{name}_corpus": documents.fingerprint, f"{name}_pairs": indices.fingerprint}
-    plan = plan_stage("tune", config, inputs, ("corpus", "lm", "synthesizer", "training"))
+    device = config.engine.device_type
+    config = dataclasses.replace(config, matmul_dtype=resolved_matmul_dtype(config.matmul_dtype, device))
+    planned = dataclasses.replace(config, engine=dataclasses.replace(config.engine, device=device))
+    plan = plan_stage("tune", planned, inputs, __name__, device=device)
+    validated_by = "validation documents"
+    if not len(validation_pairs.first):
+        validated_by, validation_corpus = "training pairs", corpus
+        pairs, validation_pairs = hold_out(pairs, config.max_validation_pairs, config.seed)
     packed = PackedPairs(corpus, pairs.first, pairs.second, config.max_document_tokens)
     source = PairRows(
         packed,
@@ -119,10 +145,46 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     held_out = _validation(config, validation_corpus, validation_pairs)
 
     def work(folder: StageFolder) -> Outcome:
+        if torchrun_rank() == 0:
+            tokenizer.save(folder.path / TOKENIZER)
         checkpoints = {"checkpoint_seconds": checkpoint_seconds, "kept_checkpoints": kept_checkpoints}
-        return _tune(config, model, source, held_out, folder, **checkpoints)
+        return _tune(config, model, source, held_out, folder, validated_by=validated_by, **checkpoints)
 
     return run_stage(plan, directory, work, collective=True)
+
+
+def hold_out(pairs: Pairs, max_pairs: int, seed: int) -> tuple[IndexPairs, IndexPairs]:
+    """Return the pairs that are trained on and those that validate; no d1 is in both.
+
+    Documents d1 are drawn at random until their pairs are a tenth of all, or `max_pairs`. Their d2s may be in
+    other pairs too, so that the loss is lower than on new documents.
+
+    Args:
+        pairs: P of them.
+        max_pairs: most that are needed for validation.
+        seed: of the draw.
+
+    Raises:
+        CorpusError: there are no pairs, or all have the same d1.
+    """
+    _, document, counts = np.unique(pairs.first, return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        one = "there are no pairs to tune on" if not len(counts) else f"all {counts[0]:,} pairs have one d1"
+        raise CorpusError(f"{one}: none can be held out for validation")
+    order = numpy_generator(seed, "held-out pairs").permutation(len(counts))
+    wanted = min(max_pairs, math.ceil(HELD_OUT_SHARE * len(pairs.first)))
+    number = 1 + int(counts[order].cumsum().searchsorted(wanted))
+    is_held_out = np.isin(document, order[: min(number, len(counts) - 1)])
+    _logger.warning(
+        "the validation documents have no pairs: %d of %d training pairs validate the tuning instead",
+        is_held_out.sum(),
+        len(is_held_out),
+    )
+    trained, held_out = (
+        IndexPairs(pairs.first[rows], pairs.second[rows], pairs.corpus_fingerprint)
+        for rows in (~is_held_out, is_held_out)
+    )
+    return trained, held_out
 
 
 def _tune(
@@ -131,6 +193,8 @@ def _tune(
     source: PairRows,
     held_out: PackedPairs,
     folder: StageFolder,
+    *,
+    validated_by: str,
     **checkpoints: Any,
 ) -> Outcome:
     def validate(tuned: Transformer) -> LossTotals:
@@ -158,17 +222,19 @@ def _tune(
     counts = {
         "pairs": len(source.packed.first),
         "validation_pairs": len(held_out.first),
+        "validated_by": validated_by,
         "rows": len(source.packed),
         "padding_share": source.packed.padding_share,
         "steps": result.num_steps,
         "epochs": result.num_steps * config.rows_per_batch / len(source.packed),
         "tokens": result.tokens,
+        "validated_tokens": len(validations) * len(held_out) * held_out.row_length,
         "best_step": result.best_step,
         "validation_nats_per_token_before": validations[0],
         "validation_nats_per_token": result.best_nats_per_token,
     }
-    validated = len(validations) * len(held_out) * held_out.row_length
-    flops = model.config.flops_per_token * (result.tokens + validated / 3)
+    flops = model.config.flops_per_token * result.tokens
+    flops += model.config.forward_flops_per_token * counts["validated_tokens"]
     return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINTS,))
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbp_bayes.base.records import EOS, IGNORE, SEP
+from sbp_bayes.base.records import EOS, IGNORE
 from sbp_bayes.concept.documents import PAD, document_lengths
 from sbp_bayes.lm.loss import token_losses
 from sbp_bayes.lm.score import TOKENS_PER_BATCH
 from sbp_bayes.synthesizer.controls import UnconditionalLM
 from sbp_bayes.synthesizer.neural import NeuralSynthesizer
 from sbp_bayes.synthesizer.posterior import TokenScores, world_documents
+from sbp_bayes.synthesizer.prompt import prompt_tokens
 from sbp_bayes.synthesizer.protocol import Documents
 
 NUM_SPECIAL = 2
@@ -87,7 +88,7 @@ class WorldTokens:
     def _prompt(self, d1: np.ndarray) -> np.ndarray:
         if isinstance(self.synthesizer, UnconditionalLM):
             return np.array([EOS])
-        return np.concatenate([[EOS], d1[: self.synthesizer.max_document_tokens], [SEP]])
+        return prompt_tokens(d1, self.synthesizer.max_document_tokens)
 
 
 def _stack(rows: list[np.ndarray], filler: int) -> Tensor:

@@ -31,6 +31,7 @@ class TrainState:
         plan: fingerprint of what determines the training's result.
         num_threads: torch's threads, kept over resumption since sums depend on them.
         num_processes: that train together; another number is refused, since sums depend on it.
+        device, matmul_dtype: kind of device and number format of products; others are refused, likewise.
         step: finished steps.
         tokens: positions seen, padding included.
         seconds: spent up to the checkpoint, over the attempts that led to it.
@@ -43,6 +44,8 @@ class TrainState:
 
     plan: str
     num_threads: int
+    device: str
+    matmul_dtype: str
     num_processes: int = 1
     step: int = 0
     tokens: int = 0
@@ -52,6 +55,18 @@ class TrainState:
     best_nats_per_token: float | None = None
     validations_since_best: int = 0
     metrics_bytes: int = 0
+
+
+def new_state(plan: str, model: nn.Module, processes: Processes) -> TrainState:
+    """Return the state of a training before its first step, as this process computes."""
+    device, matmul_dtype = _computed_with(model)
+    return TrainState(
+        plan=plan,
+        num_threads=torch.get_num_threads(),
+        device=device,
+        matmul_dtype=matmul_dtype,
+        num_processes=processes.size,
+    )
 
 
 def save_checkpoint(
@@ -97,8 +112,8 @@ def restore_checkpoint(
     again and come out the same.
 
     Raises:
-        CheckpointError: all checkpoints are damaged, or they belong to another plan or number of
-            processes, or the newest holds other tensors than the training.
+        CheckpointError: all checkpoints are damaged, or they belong to another plan, device, number format
+            or number of processes, or the newest holds other tensors than the training.
     """
     digests = sorted(directory.glob("step_*.sha256"), reverse=True)
     for digest_path in digests:
@@ -108,6 +123,12 @@ def restore_checkpoint(
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             logging.getLogger(__name__).warning("%s is damaged (%s): trying the one before", path, error)
             continue
+        for key, here in zip(("device", "matmul_dtype"), _computed_with(model), strict=True):
+            if (there := getattr(state, key)) != here:
+                raise CheckpointError(
+                    f"{path}: {key} = {here} here, {there} in the checkpoint: "
+                    f"go on as it was begun, or remove {directory} to start over"
+                )
         if state.plan != plan:
             raise CheckpointError(f"{path} belongs to another training: remove {directory} to start over")
         if state.num_processes != processes.size:
@@ -124,6 +145,13 @@ def restore_checkpoint(
     if digests:
         raise CheckpointError(f"{directory}: every checkpoint is damaged; remove the folder to start over")
     return None
+
+
+def _computed_with(model: nn.Module) -> tuple[str, str]:
+    """Return the kind of device, and the number format of products."""
+    parameter = next(model.parameters())
+    dtype = getattr(model, "matmul_dtype", None) or parameter.dtype
+    return parameter.device.type, str(dtype).removeprefix("torch.")
 
 
 def _read(path: Path, digest_path: Path) -> tuple[TrainState, dict[str, torch.Tensor]]:

@@ -9,7 +9,7 @@ from typing import TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import Batch
 from sbp_bayes.training.parallel import Parallel, Replicas, find_device, join_processes, layers_of
@@ -39,8 +39,16 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "at least 1")
-        known = get_args(Parallel)
-        require(self.parallel in known, "parallel", self.parallel, " or ".join(known))
+        require_one_of("parallel", self.parallel, get_args(Parallel))
+
+    @property
+    def device_type(self) -> str:
+        """The kind of device that is meant, "cpu" or "cuda"; models are on the CPU unless they are moved.
+
+        Raises:
+            ConfigError: the device is not there.
+        """
+        return "cpu" if self.device is None else find_device(self.device).type
 
 
 class Objective(nn.Module):

@@ -18,7 +18,7 @@ from sbp_bayes.base.progress import progress
 from sbp_bayes.base.records import IGNORE, Batch, LossTotals
 from sbp_bayes.base.runtime import deferred_sigterm
 from sbp_bayes.base.store import read_json_lines
-from sbp_bayes.training.checkpoint import TrainState, restore_checkpoint, save_checkpoint
+from sbp_bayes.training.checkpoint import new_state, restore_checkpoint, save_checkpoint
 from sbp_bayes.training.engine import Engine, EngineConfig
 from sbp_bayes.training.metrics import MetricsLog
 from sbp_bayes.training.optimiser import OptimiserConfig, build_optimiser
@@ -132,7 +132,7 @@ def train(
         TrainingError: a loss or gradient that is not finite, or a batch without targets, or memory that
             is exhausted; names the step and what it read. The last checkpoint stays.
         CheckpointError: checkpoints that are damaged or belong to another training, or to another
-            number of processes.
+            number of processes, device or number format of products.
         ConfigError: a device that is not there, a compiler that was asked for and is not there, or more
             pieces than a batch has rows.
         StoreError: the disk is full, or the folder cannot be written.
@@ -182,14 +182,12 @@ class _Training(Generic[M]):
         self.engine = Engine(model, engine, config.z_loss)
         self.adamw = build_optimiser(model, config)
         shapes = {name: [str(p.dtype), *p.shape] for name, p in model.named_parameters()}
-        settings = [config, engine, num_validations, patience]
+        settings = [config, dataclasses.replace(engine, device=None), num_validations, patience]
         plan = fingerprint(shapes, source.fingerprint, source.num_steps, settings)
         processes = self.processes = self.engine.processes
         restored = restore_checkpoint(directory / CHECKPOINTS, plan, model, self.adamw, processes=processes)
         self.is_fresh = restored is None
-        self.state = restored or TrainState(
-            plan=plan, num_threads=torch.get_num_threads(), num_processes=processes.size
-        )
+        self.state = restored or new_state(plan, model, processes)
         self.saved_step = self.state.step
         self._refuse_other_folders()
         self.metrics = MetricsLog(directory / METRICS, self.state.metrics_bytes, writes=processes.leads)

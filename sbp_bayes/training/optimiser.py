@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import require, require_one_of
 
 Schedule = Literal["cosine", "wsd"]
 """Of the learning rate after its warm-up: a half cosine, or stable and then a linear decay."""
@@ -53,8 +53,7 @@ class OptimiserConfig:
             require(0 <= getattr(self, key) < 1, key, getattr(self, key), "0 to below 1")
         for key in ("weight_decay", "z_loss"):
             require(0 <= getattr(self, key) < float("inf"), key, getattr(self, key), "0 or more")
-        known = get_args(Schedule)
-        require(self.schedule in known, "schedule", self.schedule, " or ".join(known))
+        require_one_of("schedule", self.schedule, get_args(Schedule))
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:

@@ -152,3 +152,20 @@ def test_light_modules_stay_light(module):
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT
     )
     assert done.stdout.split() == []
+
+
+def _holds_arrays(node: ast.ClassDef) -> bool:
+    hints = [ast.unparse(child.annotation) for child in node.body if isinstance(child, ast.AnnAssign)]
+    return any(array in hint for hint in hints for array in ("ndarray", "Tensor"))
+
+
+def test_dataclasses_that_hold_arrays_do_not_compare_them_as_a_tuple():
+    """`==` of such a tuple raises: they compare by content (`base.arrays.ArrayRecord`), or by identity."""
+    wrong = []
+    for path in FILES:
+        for node in ast.walk(_parse(path)):
+            decorators = " ".join(ast.unparse(d) for d in getattr(node, "decorator_list", []))
+            is_record = isinstance(node, ast.ClassDef) and "dataclass" in decorators and _holds_arrays(node)
+            if is_record and "eq=False" not in decorators:
+                wrong.append(_name(path, node.lineno))
+    assert wrong == []

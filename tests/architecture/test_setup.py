@@ -15,6 +15,7 @@ PYTHON = """#!/bin/sh
 # Stands for python3, .venv/bin/python and its pip; writes down what it is asked to do.
 echo "$*" >> log
 case "$*" in
+  *check_machine*) [ ! -e fail-machine ] ;;
   *venv*) rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
   *--target*) mkdir -p .data/corpora.partial; touch .data/corpora.partial/half; [ ! -e fail-corpora ] ;;
   *pip*) touch .venv/half; [ ! -e fail-pip ] ;;
@@ -37,7 +38,7 @@ def test_every_dependency_has_an_exact_pin():
     assert all(re.fullmatch(r"[\w.]+", version) for version in pins.values())  # no local tag such as +cpu
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    installed = _names([*project["dependencies"], *extras["test"], *extras["check"]])
+    installed = _names([*project["dependencies"], *extras["experiments"], *extras["test"], *extras["check"]])
     assert installed <= {_normal(name) for name in pins}
     assert not [name for name in pins if name.startswith(("nvidia", "cuda", "triton"))]
 
@@ -86,7 +87,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 def test_the_second_set_up_does_nothing(project):
     asked = _make(project)
     install = next(line for line in asked if "pip install" in line)
-    assert install.endswith("-c constraints.txt -e .[test,check]")
+    assert install.endswith("-c constraints.txt -e .[experiments,test,check]")
     assert "--no-deps --target" in asked[-1]
     assert _make(project) == []
     assert (project / ".data" / "corpora" / "half").exists()
@@ -127,4 +128,28 @@ def test_a_killed_installation_of_the_corpora_is_done_again(project):
 def test_an_old_python_is_refused_in_one_line(project):
     (project / "fail-version").touch()
     lines = _make(project, succeeds=False)
-    assert lines[0] == "sbp_bayes needs Python 3.11 or newer; name one that is: make PYTHON=python3.12"
+    assert lines[0].startswith(
+        "sbp_bayes needs Python 3.11 or newer, and ./python3 is none. Name one: make PYTHON=python3.12. "
+    )
+    assert not (project / ".venv").exists()
+
+
+@needs_make
+def test_a_python_that_is_not_there_is_refused_likewise(project):
+    (project / "python3").unlink()
+    first, *rest = _make(project, succeeds=False)
+    assert first.startswith("sbp_bayes needs Python 3.11 or newer, and ./python3 is none. ")
+    assert all("make" in line for line in rest)  # its own word that the target failed
+
+
+@needs_make
+def test_the_machine_is_checked_before_an_environment_is_made_and_no_more_once_there_is_one(project):
+    (project / "fail-machine").touch()
+    _make(project, succeeds=False)
+    assert not (project / ".venv").exists()
+    (project / "fail-machine").unlink()
+    asked = _make(project)
+    assert asked.index(".ci/check_machine.py") < asked.index("-m venv --clear .venv")
+    (project / "fail-machine").touch()
+    os.utime(project / "pyproject.toml", (4e9, 4e9))
+    _make(project)

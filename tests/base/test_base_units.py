@@ -42,6 +42,20 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch):
     ]
 
 
+def test_a_week_of_work_is_a_bounded_number_of_lines(monkeypatch):
+    clock, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys, "stderr", stream)
+    seconds = 7 * 24 * 3600
+    with progress("pretraining", seconds, "steps") as advance:
+        for _ in range(seconds // 5):
+            clock[0] += 5
+            advance(5)
+    lines = stream.getvalue().splitlines()
+    assert [line.split(", ")[-1] for line in lines[:3]] == ["10 s", "20 s", "30 s"]
+    assert seconds / 300 <= len(lines) < seconds / 300 + 100
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

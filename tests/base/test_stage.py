@@ -1,16 +1,19 @@
 """A finished stage is kept, an interrupted one goes on, another plan or writer is refused."""
 
+import contextlib
 import dataclasses
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
-import sbp_bayes
-from sbp_bayes.base import stage
+from sbp_bayes.base import lock, stage
 from sbp_bayes.base.errors import StoreError
-from sbp_bayes.base.stage import Outcome, Plan, Workspace, plan_stage, read_manifest, run_stage
+from sbp_bayes.base.stage import Folder, Outcome, Plan, Workspace, read_manifest, run_stage
 from sbp_bayes.base.store import read_json, write_json, write_text
 
 
@@ -21,7 +24,13 @@ class Settings:
 
 
 def plan(**changes) -> Plan:
-    values = {"stage": "pair", "config": Settings(), "inputs": {"corpus": "c0"}, "code_version": "v0"}
+    values = {
+        "stage": "pair",
+        "config": Settings(),
+        "inputs": {"corpus": "c0"},
+        "code_version": "v0",
+        "device": "cpu",
+    }
     return Plan(**values | changes)
 
 
@@ -79,12 +88,16 @@ run_stage(Plan(stage="s", config=None, inputs={}, code_version="v"), Path(sys.ar
 @pytest.mark.parametrize(
     ("changes", "differing"),
     [
-        ({"stage": "tune"}, "stage"),
-        ({"config": Settings(alpha=0.6)}, r"config\.alpha"),
-        ({"config": Settings(alpha=0.6, seed=1)}, r"config\.alpha, config\.seed"),
-        ({"inputs": {"corpus": "c1"}}, r"inputs\.corpus"),
-        ({"inputs": {"corpus": "c0", "model": "m"}}, r"inputs\.model"),
-        ({"code_version": "v1"}, "code_version"),
+        ({"stage": "tune"}, "stage = tune here, pair in the plan"),
+        ({"config": Settings(alpha=0.6)}, "config.alpha = 0.6 here, 0.5 in the plan"),
+        (
+            {"config": Settings(alpha=0.6, seed=1)},
+            "config.alpha = 0.6 here, 0.5 in the plan; config.seed = 1 here, 0 in the plan",
+        ),
+        ({"inputs": {"corpus": "c1"}}, "inputs.corpus = c1 here, c0 in the plan"),
+        ({"inputs": {"corpus": "c0", "model": "m"}}, "inputs.model = m here, null in the plan"),
+        ({"code_version": "v1"}, "code_version = v1 here, v0 in the plan"),
+        ({"device": "cuda"}, "device = cuda here, cpu in the plan"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -99,29 +112,146 @@ def test_another_plan_is_refused_and_what_is_there_stays(tmp_path, changes, diff
         run_stage(plan(), tmp_path, work)
     except KeyboardInterrupt:
         assert not finished
-    with pytest.raises(StoreError, match=rf"holds the output of another plan \(differs in {differing}\)"):
+    message = re.escape(
+        f"{tmp_path} holds the output of another plan (differs in {differing}): choose another"
+    )
+    with pytest.raises(StoreError, match=message):
         run_stage(plan(**changes), tmp_path, no_work)
     assert (tmp_path / "output").read_text() == "precious"
 
 
-def test_two_writers_exclude_each_other_until_one_is_killed(tmp_path):
-    script = """
+WORKING = """
 import sys, time
 from pathlib import Path
-from sbp_bayes.base.stage import Plan, run_stage
+from sbp_bayes.base.stage import Outcome, Plan, run_stage
 def work(folder):
     print("working", flush=True)
-    time.sleep(60)
-run_stage(Plan(stage="s", config=None, inputs={}, code_version="v"), Path(sys.argv[1]), work)
+    sys.stdin.readline()
+    return Outcome(counts={"by": "the other"})
+plan = Plan(stage="s", config=None, inputs={}, code_version="v")
+run_stage(plan, Path(sys.argv[1]), work)
 """
-    same = Plan(stage="s", config=None, inputs={}, code_version="v")
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "working\n"
-        with pytest.raises(StoreError, match="is being written by another process"):
-            run_stage(same, tmp_path, no_work)
-        other.kill()
-    assert run_stage(same, tmp_path, lambda _: Outcome(counts={"n": 1})).counts == {"n": 1}
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process, which works on a stage in `tmp_path` until it reads a line."""
+    command = [sys.executable, "-c", WORKING, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "working\n"
+        yield process
+        process.kill()
+
+
+SAME = Plan(stage="s", config=None, inputs={}, code_version="v")
+
+
+def test_who_wants_a_stage_that_another_works_on_waits_and_takes_its_output(
+    tmp_path, other, capsys, monkeypatch
+):
+    monkeypatch.setattr(lock, "SECONDS_BEFORE_LINE", 0.2)
+    threading.Timer(0.6, other.stdin.close).start()
+    assert run_stage(SAME, tmp_path, no_work).counts == {"by": "the other"}
+    waiting = f"{tmp_path}: waiting for process {other.pid} on {socket.gethostname()}, which works on it"
+    assert capsys.readouterr().err.splitlines() == [waiting]
+
+
+def test_who_waits_goes_on_when_the_other_is_killed(tmp_path, other):
+    threading.Timer(0.3, other.kill).start()
+    assert run_stage(SAME, tmp_path, lambda _: Outcome(counts={"by": "me"})).counts == {"by": "me"}
+
+
+def test_nobody_waits_to_be_refused_at_last(tmp_path, other, monkeypatch):
+    monkeypatch.delattr(stage, "locked")
+    with pytest.raises(StoreError, match="differs in code_version = w here, v in the plan"):
+        run_stage(dataclasses.replace(SAME, code_version="w"), tmp_path, no_work)
+
+
+def test_a_finished_stage_is_read_without_a_lock(tmp_path, monkeypatch):
+    run_stage(plan(), tmp_path, lambda _: Outcome(counts={"n": 1}))
+    with lock.locked(tmp_path):
+        assert run_stage(plan(), tmp_path, no_work).counts == {"n": 1}
+
+
+def begun(place, **changes):
+    """Leave a stage of other code unfinished."""
+
+    def stop(folder):
+        write_text(folder.path / "half", "of the work")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(plan(**changes), place, stop)
+
+
+def goes_on(folder):
+    assert (folder.path / "half").exists()
+    return Outcome(counts={})
+
+
+def test_other_code_goes_on_where_it_is_accepted_and_the_manifest_names_both(tmp_path, capsys):
+    begun(tmp_path)
+    mended = plan(code_version="v1")
+    with pytest.raises(StoreError, match="or accept that with --accept-code"):
+        run_stage(mended, tmp_path, no_work)
+    manifest = run_stage(mended, Folder(tmp_path, accept_code=True), goes_on)
+    assert f"{tmp_path} goes on, with code_version = v1 here, v0 in the plan\n" in capsys.readouterr().err
+    assert (manifest.code_version, manifest.fingerprint) == ("v0", plan().fingerprint)
+    assert [attempt["code_version"] for attempt in manifest.attempts] == ["v0", "v1"]
+    assert run_stage(plan(), tmp_path, no_work) == run_stage(mended, tmp_path, no_work) == manifest
+    with pytest.raises(StoreError, match="code_version = v2 here, v0 in the plan"):
+        run_stage(plan(code_version="v2"), tmp_path, no_work)
+    assert run_stage(plan(code_version="v2"), Folder(tmp_path, accept_code=True), no_work) == manifest
+    with pytest.raises(StoreError, match=r"config\.seed = 1 here, 0 in the plan"):
+        run_stage(
+            plan(config=Settings(seed=1), code_version="v2"), Folder(tmp_path, accept_code=True), no_work
+        )
+
+
+def test_a_workspace_begins_anew_with_other_code_and_says_so_or_goes_on_where_it_is_accepted(
+    tmp_path, capsys
+):
+    begun(Workspace(tmp_path))
+    begun(Workspace(tmp_path), config=Settings(seed=1))
+    mended, accepting = plan(code_version="v1"), Workspace(tmp_path, accept_code=True)
+    manifest = run_stage(mended, accepting, goes_on)
+    assert manifest.fingerprint == plan().fingerprint
+    assert run_stage(plan(code_version="v2"), accepting, no_work) == manifest
+    begun(Workspace(tmp_path), code_version="v3", stage="tune")
+    capsys.readouterr()
+    anew = run_stage(plan(code_version="v4", stage="tune"), Workspace(tmp_path), lambda _: Outcome(counts={}))
+    assert (
+        "is unfinished and differs in code_version = v4 here, v3 in the plan: tune begins anew"
+        in capsys.readouterr().err
+    )
+    assert anew.code_version == "v4"
+    assert run_stage(plan(code_version="v5", stage="tune"), accepting, no_work) == anew, (
+        "the finished one first"
+    )
+
+
+def test_of_several_stages_of_other_code_the_finished_one_is_taken_or_else_the_last(tmp_path):
+    for number in range(6):
+        begun(Workspace(tmp_path), code_version=f"v{number}")
+    (last,) = [
+        folder
+        for folder, _ in Workspace(tmp_path).siblings(plan(code_version="new"))
+        if read_json(folder / "plan.json")["code_version"] == "v5"
+    ]
+    accepting = Workspace(tmp_path, accept_code=True)
+    assert accepting.folder(plan(code_version="new")) == last
+    finished = run_stage(plan(code_version="v2"), Workspace(tmp_path), goes_on)
+    assert accepting.folder(plan(code_version="new")) == finished.directory
+    assert accepting.folder(plan(code_version="v3")) != finished.directory, "one's own comes first"
+
+
+def test_the_manifest_names_the_software_of_every_attempt(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stage, "software", lambda: {"torch": "2.13.0"})
+    begun(tmp_path)
+    monkeypatch.setattr(stage, "software", lambda: {"torch": "2.14.0"})
+    manifest = run_stage(plan(), tmp_path, goes_on)
+    assert "with software.torch = 2.14.0 here, 2.13.0 in the plan" in capsys.readouterr().err
+    assert [attempt["software"]["torch"] for attempt in manifest.attempts] == ["2.13.0", "2.14.0"]
 
 
 def test_a_full_disk_stops_the_stage_and_a_later_call_goes_on(tmp_path, monkeypatch):
@@ -152,27 +282,6 @@ def test_a_missing_or_damaged_manifest_is_named(tmp_path):
     write_json(tmp_path / "manifest.json", manifest)
     with pytest.raises(StoreError, match=r"manifest\.json: damaged or of another version"):
         read_manifest(tmp_path)
-
-
-def test_the_code_version_changes_with_the_code_of_the_packages_named_alone(tmp_path, monkeypatch):
-    for name in ("base", "corpus", "lm"):
-        write_text(tmp_path / name / "module.py", "x = 1\n")
-    monkeypatch.setattr(sbp_bayes, "__file__", str(tmp_path / "__init__.py"))
-
-    def version(*packages: str) -> str:
-        stage.code_version.cache_clear()
-        return stage.code_version(*packages)
-
-    before = version("corpus")
-    write_text(tmp_path / "lm" / "module.py", "x = 2\n")
-    assert version("corpus") == before
-    write_text(tmp_path / "base" / "module.py", "x = 2\n")
-    changed = version("corpus")
-    assert changed != before
-    write_text(tmp_path / "corpus" / "sub" / "new.py", "")
-    assert version("corpus") not in (before, changed)
-    assert plan_stage("s", None, {}, ("corpus",)).code_version == version("corpus")
-    stage.code_version.cache_clear()
 
 
 def test_scratch_goes_when_the_stage_is_finished(tmp_path):
@@ -215,14 +324,46 @@ def test_a_follower_waits_for_rank_0_and_writes_nothing(tmp_path, monkeypatch, f
     assert run_stage(plan(), tmp_path / "out", no_work, collective=True).counts == {"pairs": 7}
 
 
-def test_a_follower_takes_part_in_collective_work(tmp_path, monkeypatch, follower):
-    _finish(tmp_path / "out", monkeypatch, 1)
-    worked = []
+def test_a_follower_takes_part_in_collective_work_once_its_leader_has_begun(tmp_path, monkeypatch, follower):
+    held, worked = contextlib.ExitStack(), []
+    leader = threading.Event()
+
+    def sleep(seconds):
+        if worked:
+            held.close()
+            write_manifest()
+        elif not leader.is_set():
+            assert not worked
+            leader.set()
+            held.enter_context(lock.locked(tmp_path / "out"))
+
+    def write_manifest():
+        with monkeypatch.context() as as_leader:
+            as_leader.setenv("RANK", "0")
+            run_stage(plan(), tmp_path / "out", lambda _: Outcome(counts={"pairs": 7}))
 
     def share(folder):
+        assert leader.is_set()
         worked.append(folder.path)
-        assert not folder.path.exists()
         return Outcome(counts={"pairs": 0})
 
+    monkeypatch.setattr(stage.time, "sleep", sleep)
     assert run_stage(plan(), tmp_path / "out", share, collective=True).counts == {"pairs": 7}
     assert worked == [tmp_path / "out"]
+
+
+def test_a_follower_does_not_join_a_leader_of_another_job(tmp_path, monkeypatch, follower):
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.time, "sleep", sleep)
+    with monkeypatch.context() as other_job:
+        other_job.setenv("TORCHELASTIC_RUN_ID", "2")
+        held = contextlib.ExitStack()
+        held.enter_context(lock.locked(tmp_path))
+    with held, pytest.raises(KeyboardInterrupt):
+        run_stage(plan(), tmp_path, no_work, collective=True)

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -50,6 +52,23 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
         numbers = read_json(path)
         assert len(numbers) == 50_000
         assert len(set(numbers)) == 1
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_files_follow_the_umask_whatever_their_writer_sets(tmp_path, umask, mode):
+    former = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "file") as temporary:
+            temporary.unlink(
+                missing_ok=True
+            )  # a library that writes beside the path and renames, for its owner alone
+            temporary.touch(0o600)
+        with atomic_directory(tmp_path / "folder", known=["inner"]) as temporary:
+            (temporary / "inner").touch(0o600)
+    finally:
+        os.umask(former)
+    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("file", "folder/inner")]
+    assert modes == [mode, mode]
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -152,6 +171,23 @@ def test_appended_lines_are_read_back_without_a_torn_tail(tmp_path):
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
         assert read_json_lines(path) == values[: whole[:cut].count(b"\n")]
+
+
+@pytest.mark.parametrize("last", ["x", "y" * 200_000])
+def test_a_line_after_a_torn_tail_is_whole(tmp_path, last):
+    """Wherever a kill cut the last line, the next one is read back, and every line before the cut."""
+    path = tmp_path / "lines.jsonl"
+    values = [{"text": "naïve"}, last]
+    for value in values:
+        append_json_line(path, value)
+    whole = path.read_bytes()
+    cuts = range(len(whole)) if len(whole) < 100 else (len(whole) - 1, len(whole) - 150_000, 20)
+    for cut in cuts:
+        path.write_bytes(whole[:cut])
+        kept = values[: whole[:cut].count(b"\n")]
+        append_json_line(path, {"step": 3})
+        append_json_line(path, {"step": 4})
+        assert read_json_lines(path) == [*kept, {"step": 3}, {"step": 4}]
 
 
 def test_a_damaged_line_is_named(tmp_path):

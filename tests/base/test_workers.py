@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from sbp_bayes.base.errors import ConfigError, CorpusError
-from sbp_bayes.base.progress import progress, use_display
+from sbp_bayes.base.errors import ConfigError, CorpusError, WorkerError
+from sbp_bayes.base.progress import current_display, progress, use_display
 from sbp_bayes.base.workers import side_by_side, usable_cores, worker_pool
 
 ROOT = Path(__file__).parents[2]
@@ -73,14 +74,100 @@ def test_what_is_told_can_stop_the_work() -> None:
 def test_the_first_error_stops_the_others() -> None:
     started = time.monotonic()
     with pytest.raises(CorpusError, match="no such text"):
-        side_by_side([functools.partial(describe, 0, 60.0), fail], 2)
-    assert time.monotonic() - started < 30
+        side_by_side([functools.partial(describe, 0, 600.0), fail], 2)
+    assert time.monotonic() - started < 300
 
 
 def test_workers_are_counted_from_one() -> None:
     with pytest.raises(ConfigError, match="num_workers"), worker_pool(0):
         pass
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+class Broken:
+    """A display whose terminal has gone."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def open(self, *_: object) -> None:
+        self.calls += 1
+        raise UnicodeEncodeError("ascii", "ü", 0, 1, "no such character")
+
+    advance = close = open
+
+
+class Unreadable:
+    """Raises where it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return int, ("no number",)
+
+
+def chatter(first: Callable[[], object] | None) -> int:
+    """Send far more than a pipe holds (64 KiB)."""
+    if first is not None:
+        current_display().send(first())
+    with progress("chatter", 20_000, "words") as advance:
+        for _ in range(20_000):
+            advance(1)
+    return 1
+
+
+@pytest.mark.parametrize("first", [None, Unreadable, int])
+def test_a_display_that_fails_does_not_hold_up_the_workers(
+    first: Callable[[], object] | None, capfd: pytest.CaptureFixture
+) -> None:
+    display = Broken()
+    use_display(None if first else display)
+    try:
+        assert side_by_side([functools.partial(chatter, first)] * 2, 2) == [1, 1]
+    finally:
+        use_display(None)
+    assert display.calls == (0 if first else 1)
+    told = capfd.readouterr().err.splitlines()
+    assert sum("progress is shown no longer" in line for line in told) == 1
+
+
+def test_work_goes_on_without_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the line that says so can be written."""
+    monkeypatch.setattr(sys, "stderr", open(os.devnull, "w"))  # noqa: SIM115
+    sys.stderr.close()
+    use_display(None)
+    try:
+        monkeypatch.setattr("sbp_bayes.base.progress.SECONDS_BETWEEN_LINES", 0.0)
+        assert describe(3, 0.0)[0] == 3
+    finally:
+        monkeypatch.undo()
+        use_display(None)
+
+
+def die(number: int) -> None:
+    with progress("a long work", 2, "steps") as advance:
+        advance(1)
+        time.sleep(0.3)  # until that has been told
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGABRT, "SIGABRT")])
+def test_a_killed_worker_is_one_error_that_says_what_was_lost(number: int, name: str) -> None:
+    with pytest.raises(WorkerError) as raised:
+        side_by_side([functools.partial(die, number), functools.partial(describe, 1, 600.0)], 2)
+    message = str(raised.value)
+    assert name in message
+    assert "a long work" in message
+    assert "the same command goes on" in message
+
+
+def test_a_containers_quota_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker --cpus=1` on many cores."""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("loky.backend.context._cpu_count_affinity_set", lambda: set(range(64)))
+    monkeypatch.setattr("loky.backend.context._cpu_count_cgroup", lambda cores: 2)
+    assert usable_cores() == 2
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert usable_cores() == 1
 
 
 PROGRAM = """

@@ -1,5 +1,9 @@
 """`sbp export-hf` writes what `load_hf` and `--model` read, with the tokenizer that lies beside the model."""
 
+import os
+import stat
+
+import pytest
 import torch
 
 from sbp_bayes.base.store import read_json
@@ -10,7 +14,22 @@ from sbp_bayes.pairing import PairSet
 MODEL = PRESETS["smoke"]
 
 
-def test_a_model_is_exported_with_its_tokenizer(tmp_path, sbp):
+def modes(folder):
+    """The permissions of all files below a folder."""
+    return {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def umask():
+    """A way to set the umask, which the test's end undoes."""
+    former = os.umask(0o022)
+    yield os.umask
+    os.umask(former)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_a_model_is_exported_with_its_tokenizer(tmp_path, sbp, umask, mask, mode):
+    umask(mask)
     model, tokenizer = Transformer(MODEL, seed=3), train_tokenizer(["to be or not to be"], 260)
     save_model(model, tmp_path / "training" / "best")
     out = tmp_path / "new" / "exported"
@@ -25,10 +44,12 @@ def test_a_model_is_exported_with_its_tokenizer(tmp_path, sbp):
         assert torch.equal(back(inputs), model(inputs))
     assert Tokenizer.load(out / "tokenizer.json").vocab_size == tokenizer.vocab_size
     assert read_json(out / "generation_config.json")["eos_token_id"] == 0
+    assert modes(tmp_path) == {mode}
 
 
-def test_an_export_serves_wherever_a_model_does(tmp_path, texts, sbp, mistake):
+def test_an_export_serves_wherever_a_model_does(tmp_path, texts, sbp, mistake, umask):
     w = tmp_path
+    umask(0o027)
     sbp("corpus", texts, "--vocab-size", 400, "--out", w / "corpus", "--set", "validation_share=0.1")
     sbp("pair", w / "corpus", "--alpha", 0.1, "-k", 4, "--set", "dimension=8", "--out", w / "pairs")
     validations = ("--set", "num_validations=1")
@@ -53,6 +74,7 @@ def test_an_export_serves_wherever_a_model_does(tmp_path, texts, sbp, mistake):
     torch.testing.assert_close(tuned[0].state_dict(), tuned[1].state_dict(), rtol=1e-4, atol=1e-5)
     synthetic = [Corpus.load(w / f"synthetic_{model}" / "corpus") for model in ("ours", "theirs")]
     assert synthetic[0].fingerprint == synthetic[1].fingerprint
+    assert modes(w) == {0o640}  # of every stage
     sbp("corpus", texts, "--vocab-size", 300, "--out", w / "other")
     line = mistake("evaluate", w / "other", "--model", w / "theirs", "--out", w / "no")
     assert line.startswith("the corpus was made with another tokenizer than the model's")

@@ -52,7 +52,7 @@ def prepared(texts, tmp_path_factory) -> Path:
         (["pair", "x", "--out", "o", "--set", "aplha=1"], "unknown setting 'aplha' (did you mean 'alpha'?)"),
         (
             ["pretrain", "x", "--out", "o", "--preset", "hug"],
-            "--preset hug: expected one of smoke, demo, laptop",
+            "--preset = 'hug': expected one of smoke, demo, laptop",
         ),
         (["pretrain", "gone", "--out", "o"], "gone: no such file or folder"),
         (["tune", "gone", "--pairs", "p", "--model", "m", "--out", "o"], "gone: no such file or folder"),
@@ -153,7 +153,9 @@ def test_an_unfinished_or_other_stage_is_refused_and_stays(tmp_path, prepared, m
     corpus, model = prepared / "corpus", tmp_path / "model"
     shutil.copytree(prepared / "model", model)
     line = mistake("pretrain", corpus, "--out", model, *PRETRAIN, "--seed", 1)
-    assert line.startswith(f"{model} holds the output of another plan (differs in config.seed)")
+    assert line.startswith(
+        f"{model} holds the output of another plan (differs in config.seed = 1 here, 0 in the plan)"
+    )
     (model / "manifest.json").unlink()
     line = mistake("evaluate", corpus, "--model", model, "--out", tmp_path / "out")
     assert line == f"{model} is unfinished: no manifest.json"

@@ -53,13 +53,16 @@ def row(arm: str, loss: float, **changes) -> ResultRow:
     return ResultRow(**values | changes)
 
 
-def write_run(directory, run_id, *, status="COMPLETED", config=None, rows=(), minutes=5.0):
+def write_run(
+    directory, run_id, *, status="COMPLETED", config=None, rows=(), minutes=5.0, changes=None, code=None
+):
     folder = directory / run_id
     folder.mkdir(parents=True)
     end = (START + timedelta(minutes=minutes)).replace(tzinfo=None).isoformat()
     record = {
         "experiment": {"name": "text_sbp"},
-        "meta": {"named_configs": ["smoke"]},
+        "meta": {"named_configs": ["smoke"], "config_updates": changes or {}},
+        "host": {"code": code} if code else {},
         "start_time": START.replace(tzinfo=None).isoformat(),
         "heartbeat": end,
         "status": status,
@@ -85,6 +88,7 @@ def test_a_run_that_sacred_wrote_is_read(tmp_path, death):
     assert later.status == {"die": "killed", "end": "completed"}[death]
     assert (run.id, run.experiment, run.named_configs) == ("1", "text_sbp", ("demo",))
     assert run.config == {"seed": 3, "model": {"width": 32}}
+    assert run.changes == {"model.width": 32}
     assert abs(now - run.started) < timedelta(minutes=1)
     assert 0 <= run.seconds < 60
 
@@ -153,6 +157,32 @@ def test_differences_of_nested_settings_are_found(tmp_path):
     runs = list_runs(tmp_path)
     assert config_differences(*runs) == [("model.width", 1, 3), ("new", None, [1]), ("old", 1, None)]
     assert config_differences(runs[0], runs[0]) == []
+
+
+def test_sacreds_own_seed_is_no_setting_of_an_experiment_with_seeds(tmp_path):
+    write_run(tmp_path, "1", config={"seed": 831, "toy": {"seeds": [0, 1]}}, changes={"seed": 831})
+    write_run(tmp_path, "2", config={"seed": 17, "toy": {"seeds": [0, 1]}})
+    first, second = list_runs(tmp_path)
+    assert first.config == {"toy": {"seeds": [0, 1]}}
+    assert first.changes == {}
+    assert config_differences(first, second) == []
+
+
+def test_the_list_says_what_a_run_changed_of_its_configuration(tmp_path, sbp):
+    write_run(tmp_path, "1", changes={"corpus": {"paths": ["other.jsonl"]}, "unique_tokens": 500})
+    write_run(tmp_path, "2", changes={"corpus": {"paths": ["a long name of a file.jsonl"] * 5}})
+    write_run(tmp_path, "3", code={"version": "0.1.0", "commit": "3f2a", "clean": False})
+    write_run(tmp_path, "4", code={"version": "0.1.0", "commit": None, "clean": None, "note": "no git"})
+    _, first, second, _, _ = sbp("runs", "--runs", tmp_path).splitlines()
+    assert 'smoke corpus.paths=["other.jsonl"] unique_tokens=500   ' in first
+    assert 'smoke corpus.paths=["a long name of a' in second
+    assert len(second) < 140
+    whole = sbp("runs", "2", "--runs", tmp_path)
+    assert 'smoke corpus.paths=["a long name of a file.jsonl", ' in whole
+    assert "code           not recorded" in whole
+    shown = sbp("runs", "3", "--runs", tmp_path)
+    assert "code           0.1.0, commit 3f2a, with changes that are not committed" in shown
+    assert "code           0.1.0, no git" in sbp("runs", "4", "--runs", tmp_path)
 
 
 def test_the_command_lists_shows_and_compares(tmp_path, sbp):

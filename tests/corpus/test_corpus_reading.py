@@ -118,10 +118,15 @@ def test_other_text_field_and_labels(tmp_path):
 BAD_LINES = {
     "not JSON": [b"{", b"nonsense", b"[" * 100_000, b"1" * 5000],
     "invalid UTF-8": [b'{"text": "\xff"}', b"\xfe\xfe"],
-    "no field 'text'": [b"{}", b"3", b'["text"]', b"null"],
-    "field 'text' is not a string": [b'{"text": 1}', b'{"text": null}'],
+    "not JSON after a complete value": [
+        b'{"text": "a"} rest',
+        b'{"text": "a"}{"text": "b"',
+        b'{"text": "a"}},',
+    ],
+    "an array, not an object": [b'["text"]', b'[{"text": "a"}]'],
+    "no field 'text'": [b"{}", b"3", b"null"],
+    "field 'text' is not a string": [b'{"text": 1}', b'{"text": ["a"]}'],
     "lone surrogates": [b'{"text": "\\ud800"}'],
-    "empty text": [b'{"text": ""}', b'{"text": " \\n"}'],
     "too long": [b'{"text": "' + b"x" * 200_000 + b'"}'],
 }
 
@@ -155,8 +160,8 @@ def test_bad_parquet_values_are_counted(tmp_path):
     log = lenient()
     documents = read_documents(tmp_path / "x.parquet", rejects=log, max_document_bytes=99)
     assert [d.id for d in documents] == ["x.parquet:1", "x.parquet:6"]
-    reasons = ("invalid UTF-8", "field 'text' is not a string", "empty text", "too long")
-    assert log.reasons == dict.fromkeys(reasons, 1)
+    assert log.reasons == {"invalid UTF-8": 1, "too long": 1}
+    assert (log.num_records, log.num_empty) == (6, 2)
 
 
 def test_other_parquet_columns(tmp_path):
@@ -291,7 +296,7 @@ def test_any_bytes_give_documents_or_rejects_or_a_corpus_error(tmp_path, content
         documents = list(read_documents(path, rejects=log, max_document_bytes=100))
     except CorpusError:
         return
-    assert log.num_records == len(documents) + log.num_rejected
+    assert log.num_records == len(documents) + log.num_rejected + log.num_empty
     for document in documents:
         assert document.text.strip()
         assert len(document.text.encode()) <= 100

@@ -1,6 +1,7 @@
 """Corpora: what is stored comes back, and damage is named."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path, name):
         flipped = bytes([content[place] ^ 4])
         (tmp_path / name).write_bytes(content[:place] + flipped + content[place + 1 :])
         with pytest.raises(StoreError, match=name):
-            Corpus.load(tmp_path)
+            Corpus.load(tmp_path, verify=True)
 
 
 @pytest.mark.parametrize("meta", ["[]", "{}", '{"files": []}', '{"files": {}}', "{"])
@@ -149,6 +150,32 @@ def test_damaged_meta(tmp_path, meta):
     Corpus.build(documents(), TOKENIZER).save(tmp_path)
     (tmp_path / "meta.json").write_text(meta)
     with pytest.raises(StoreError, match="damaged"):
+        Corpus.load(tmp_path)
+
+
+def test_a_corpus_is_opened_without_reading_its_tokens(tmp_path, monkeypatch):
+    """In every worker: no checksum, and the fingerprint that was computed when it was written."""
+    corpus = Corpus.build(documents(), TOKENIZER)
+    corpus.save(tmp_path)
+    for name in ("_sha256", "corpus_fingerprint"):
+        monkeypatch.setattr(f"sbp_bayes.corpus.files.{name}", None)
+    monkeypatch.setattr("sbp_bayes.corpus.records.corpus_fingerprint", None)
+    loaded = Corpus.load(tmp_path)
+    assert loaded.fingerprint == json.loads((tmp_path / "meta.json").read_text())["fingerprint"]
+    monkeypatch.undo()
+    assert loaded.fingerprint == corpus.fingerprint == Corpus.load(tmp_path, verify=True).fingerprint
+    assert loaded == corpus
+
+
+def test_a_corpus_of_an_earlier_version_is_verified_whole(tmp_path):
+    Corpus.build(documents(), TOKENIZER).save(tmp_path)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    del meta["file_bytes"]
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    Corpus.load(tmp_path)
+    content = (tmp_path / "tokens.npy").read_bytes()
+    (tmp_path / "tokens.npy").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(StoreError, match="SHA-256"):
         Corpus.load(tmp_path)
 
 

@@ -273,7 +273,7 @@ def test_any_bytes_in_a_shard_give_documents_or_counted_rejects(tmp_path, config
     (shard,) = list_shards(here, root / "scratch")
     marker = read_shard(shard, here)
     rejected, cleaned_away = (sum(marker[name].values()) for name in ("rejected", "cleaned_away"))
-    assert marker["records"] == marker["documents"] + rejected + cleaned_away
+    assert marker["read"] == marker["documents"] + rejected + cleaned_away
     assert len(read_json_lines(shard.file("rejects.jsonl"))) == rejected
     assert len(shard.index) == marker["documents"] == sum(b.num_rows for _, b in shard.batches())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbp_bayes.base.errors import CheckpointError, ConfigError, StoreError
+from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError, StoreError
 from sbp_bayes.corpus import Corpus, Document
 from sbp_bayes.evaluation import SCORES, DocumentScores, evaluate, score_corpus
 from sbp_bayes.lm import LMConfig, Transformer, save_model
@@ -99,3 +99,10 @@ def test_tokens_that_the_model_does_not_know_are_named(
     foreign = dataclasses.replace(corpus, tokens=corpus.tokens + 5)
     with pytest.raises(ConfigError, match="the corpus has token 24, but vocab_size = 20"):
         evaluate(tmp_path / "model", foreign, tmp_path / "scores")
+
+
+def test_nothing_to_score_is_said(tmp_path: Path, model: Transformer, corpus: Corpus) -> None:
+    save_model(model, tmp_path / "model")
+    with pytest.raises(CorpusError, match="the corpus to score holds no documents"):
+        evaluate(tmp_path / "model", corpus.select([]), tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()

@@ -146,7 +146,7 @@ def test_an_undefined_share_says_why(report):
 def test_everything_that_prints_intervals_says_what_they_are_over(report):
     """With three seeds that they are few, with one that the spread between training runs is not in them."""
     for seeds, over, left_out in (
-        ([0, 1, 2], "documents and 3 seeds", "over the 3 seeds: few, so the intervals are wide"),
+        ([0, 1, 2], "documents and 3 seeds", "few seeds make them wide"),
         ([0], "documents alone, one seed", "the spread between training runs is not in them"),
     ):
         report["seeds"] = seeds

@@ -11,7 +11,7 @@ from experiments.toy_phase_diagram import PhaseConfig, run_grid
 from experiments.toy_rounds import RoundsConfig, drift, run_rounds
 from experiments.toy_validation.config import ToyConfig
 from experiments.toy_validation.data import corpus_of, world_tokenizer
-from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.base.stage import Workspace
 from toy_worlds import make_world
 
@@ -43,12 +43,15 @@ def test_every_cell_of_the_grid_says_what_was_known_and_what_was_gained(tmp_path
         assert c["synthesizer_kl"] > 0
         assert [share < 1 for share in c["learned"]] == [True, True]
         assert c["gain_half_width"] > 0
+        assert c["flops"]["sbp"] > 2 * c["flops"]["baseline"] == 2 * c["flops"]["oracle"] > 0
 
 
 def test_rounds_follow_one_another(tmp_path: Path) -> None:
     config = RoundsConfig(toy=dataclasses.replace(TINY, arms=("baseline", "sbp")), num_rounds=2)
     records = run_rounds(config, Workspace(tmp_path), num_workers=1)
     assert [(r["seed"], r["round"]) for r in records] == [(s, r) for s in (0, 1) for r in (0, 1, 2)]
+    flops = [r["flops"] for r in records[:3]]  # each round's trainings and samples join those before
+    assert min(np.diff(flops)) > flops[0]
     for r in records[1:3]:
         assert 0 <= r["total_variation"] <= 1
         assert 0 <= r["lineage"] <= 1
@@ -79,3 +82,13 @@ def test_a_continuous_concept_has_no_drift_here(tmp_path: Path) -> None:
     toy = dataclasses.replace(TINY, world="dirichlet_unigram", parameters={"vocab_size": 4, "doc_length": 4})
     with pytest.raises(ConfigError, match="finitely many"):
         run_rounds(RoundsConfig(toy=toy), Workspace(tmp_path), num_workers=1)
+
+
+def test_no_sample_that_a_concept_can_produce_is_said() -> None:
+    world = make_world("fact_views", noise=0.0)
+    short = torch.zeros(3, world.doc_length - 1, dtype=torch.int64)
+    impossible = torch.zeros(3, world.doc_length, dtype=torch.int64)
+    for documents, why in ((short, "has the world's "), (impossible, "is one that a concept can produce")):
+        corpus = corpus_of(documents, "samples", world_tokenizer(world.vocab_size))
+        with pytest.raises(CorpusError, match=f"none of 3 samples {why}"):
+            drift(world, corpus, np.zeros(3, np.int64))

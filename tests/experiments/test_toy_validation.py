@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from experiments import runner
 from experiments.toy_validation.config import ToyConfig
 from experiments.toy_validation.data import (
     concept_pairs,
@@ -19,6 +20,7 @@ from experiments.toy_validation.run import ArmResult, run
 from experiments.toy_validation.table import print_arms, summary
 from experiments.toy_validation.worlds import WORLDS as SETTINGS
 from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
+from sbp_bayes.base import stage
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.stage import Workspace
 from toy_worlds import WORLDS
@@ -124,6 +126,8 @@ def test_an_arm_that_needs_the_baseline_pays_for_it(record: dict) -> None:
     assert flops["oracle"] == flops["baseline"] == flops["exact_posterior"]
     assert flops["sbp"] > 2 * flops["baseline"]
     assert flops["baseline"] < flops["from_scratch"] < flops["sbp"]
+    assert flops["tuned_baseline"] == (1 + len(TINY.weight_decays)) * flops["baseline"]
+    assert flops["unconditional"] > 2 * flops["baseline"]
 
 
 def test_a_finished_run_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -195,3 +199,23 @@ def test_one_seed_has_no_interval_and_says_so(capsys: pytest.CaptureFixture) -> 
 def test_mistakes_are_named(tmp_path: Path, change: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         run(dataclasses.replace(TINY, **change), Workspace(tmp_path), num_workers=1)
+
+
+def test_stages_of_other_code_are_run_anew_unless_they_are_accepted(tmp_path: Path, monkeypatch) -> None:
+    config = dataclasses.replace(TINY, arms=("baseline",))
+
+    def trainings() -> int:
+        return len(list(tmp_path.glob("pretrain-*")))
+
+    (first,) = run(config, Workspace(tmp_path), num_workers=1)
+    monkeypatch.setattr(stage, "code_version", lambda *modules: "mended")
+    (accepted,) = run(config, Workspace(tmp_path, accept_code=True), num_workers=1)
+    assert (accepted, trainings()) == (first, 1)
+    (anew,) = run(config, Workspace(tmp_path), num_workers=1)
+    assert (anew, trainings()) == (first, 2)
+
+
+def test_accepting_code_is_no_part_of_the_settings() -> None:
+    recorded = {"world": "fact_views", "seed": 12, runner.ACCEPT_CODE: True}
+    assert runner.settings_of(recorded) == {"world": "fact_views"}
+    assert runner.workspace(recorded) == Workspace(Path("work"), accept_code=True)

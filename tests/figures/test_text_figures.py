@@ -1,6 +1,8 @@
 """Figures: the same bytes every time, the table's numbers in them, and nothing heavy imported."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +39,33 @@ def test_all_figures_are_drawn_and_drawn_again_alike(runs, tmp_path, capsys):
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert len(capsys.readouterr().out.splitlines()) == 8
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "svg"])
+def test_figures_need_no_backend(runs, tmp_path, backend):
+    code = (
+        "import os, sys; from paper_figures.__main__ import main;"
+        "assert main(['text_dynamics', '--runs', sys.argv[1], '--out', sys.argv[2]]) == 0;"
+        "assert os.environ['MPLBACKEND'] == sys.argv[3];"
+        "import matplotlib; print(matplotlib.rcParams['backend'])"
+    )
+    command = [sys.executable, "-c", code, runs, tmp_path / "named", backend]
+    environment = os.environ | {"MPLBACKEND": backend}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert backend != "svg" or done.stdout.splitlines()[-1] == backend  # pictures of others keep theirs
+    main(["text_dynamics", "--runs", str(runs), "--out", str(tmp_path / "none")])
+    name = "text_dynamics_sample.png"
+    assert (tmp_path / "named" / name).read_bytes() == (tmp_path / "none" / name).read_bytes()
+
+
+def test_one_file_imports_matplotlib():
+    root = Path(__file__).parents[2]
+    files = [path for package in ("paper_figures", "experiments") for path in (root / package).rglob("*.py")]
+    doors = [
+        p for p in files if re.search(r"^\s*(import|from) matplotlib", p.read_text(encoding="utf-8"), re.M)
+    ]
+    assert doors == [root / "paper_figures" / "canvas.py"]
 
 
 def test_settings_of_the_caller_do_not_show(runs, tmp_path):

@@ -1,5 +1,6 @@
 """The whole experiment at its smallest: what it prints and leaves, and that no kill changes a number."""
 
+import argparse
 import json
 import os
 import signal
@@ -9,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from sbp_bayes.cli.export import export_model
+from sbp_bayes.corpus import Tokenizer
 
 ROOT = Path(__file__).parents[2]
 CORPORA = Path(os.environ.get("SBP_CORPORA", ROOT / ".data/corpora"))
@@ -94,6 +98,29 @@ def test_the_headline_takes_the_weight_decay_that_is_better_on_validation(finish
     decays = {(arm["arm"], arm["checkpoint"]): arm["weight_decay"] for arm in content["arms"]}
     assert decays.pop(("baseline", "best_validation")) == [expected]
     assert set(map(tuple, decays.values())) == {(own,)}
+
+
+def test_an_arm_needs_the_stages_of_the_ledger(finished: tuple[Path, str]) -> None:
+    content = report(finished[0])
+    lines = {(line["stage"], line["arm"]): line["flops"] for line in content["ledger"]}
+    totals = {(arm["arm"], arm["checkpoint"]): arm["total_flops"] for arm in content["arms"]}
+    own = [("pretrain", "sbp"), ("pair", "sbp"), ("tune", "sbp"), ("synthesize", "sbp")]
+    assert totals["sbp", "last"] == pytest.approx(sum(lines[key] for key in [*own, ("pretrain", "baseline")]))
+    assert totals["baseline", "last"] == lines["pretrain", "baseline"] > 0
+    tried = lines["pretrain", "baseline"] + lines["pretrain", "tuned_baseline"]
+    assert lines["pretrain", "baseline"] < totals["baseline", "best_validation"] <= tried
+
+
+def test_each_models_tokenizer_lies_beside_it(finished: tuple[Path, str], tmp_path: Path) -> None:
+    work = finished[0] / "work"
+    (corpus,) = work.glob("corpus-*")
+    models = sorted(path.parent for path in work.glob("*/best"))
+    assert {folder.name.partition("-")[0] for folder in models} == {"pretrain", "tune"}
+    for folder in models:
+        assert (folder / "tokenizer.json").read_bytes() == (corpus / "tokenizer.json").read_bytes()
+    (tuned,) = work.glob("tune-*")
+    export_model(argparse.Namespace(model=str(tuned), out=str(tmp_path / "exported")))
+    assert Tokenizer.load(tmp_path / "exported" / "tokenizer.json").vocab_size == 512
 
 
 def test_a_second_call_finds_every_stage_finished(finished: tuple[Path, str]) -> None:

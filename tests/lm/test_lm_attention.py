@@ -1,13 +1,16 @@
 """Attention: every backend against the sum in float64, and every mask in every backend's form."""
 
+import importlib.util
 import logging
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from allocated import peak_bytes
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.lm import PRESETS, Transformer, generate
@@ -19,6 +22,10 @@ ROWS = 3
 MASKS = ("rows", "documents", "padded documents", "single positions", "cache")
 on_cuda = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="xformers' kernels need CUDA")
+)
+
+needs_xformers = pytest.mark.skipif(
+    importlib.util.find_spec("xformers") is None, reason="xformers has wheels for Linux on x86-64 alone"
 )
 
 
@@ -37,6 +44,13 @@ def make_mask(kind: str, length: int, device: str = "cpu") -> Mask:
     return CausalMask(ROWS, length, segments.to(device), device)
 
 
+def whole(mask: Mask) -> torch.Tensor:
+    """The mask over all positions, −inf where a query may not read a key."""
+    if isinstance(mask, CachedMask):
+        return mask.additive
+    return mask.additive(slice(0, mask.num_positions), slice(0, mask.num_positions))
+
+
 def heads(
     mask: Mask, length: int, *, num_kv_heads: int = 2, width: int = 8, **kind: Any
 ) -> list[torch.Tensor]:
@@ -50,7 +64,10 @@ def heads(
 @pytest.mark.parametrize("kind", MASKS)
 def test_a_mask_says_which_positions_are_read(kind: str) -> None:
     mask = make_mask(kind, 37)
-    additive = mask.additive.expand(ROWS, -1, -1, -1)[:, 0]
+    additive = whole(mask).expand(ROWS, -1, -1, -1)[:, 0]
+    if isinstance(mask, CausalMask):
+        queries, keys = slice(5, 23), slice(3, 30)
+        assert torch.equal(mask.additive(queries, keys), whole(mask)[:, :, queries, keys])
     for row in range(ROWS):
         for t in range(additive.shape[1]):
             for s in range(37):
@@ -64,7 +81,7 @@ def test_a_mask_says_which_positions_are_read(kind: str) -> None:
 
 def test_reference_attention_is_the_sum_written_out() -> None:
     q, k, v = torch.randn(3, 1, 1, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mixed = reference_attention(q, k, v, CausalMask(1, 5).additive)
+    mixed = reference_attention(q, k, v, whole(CausalMask(1, 5)))
     for t in range(5):
         weights = [math.exp(float(q[0, 0, t] @ k[0, 0, s]) / 2) for s in range(t + 1)]
         expected = sum(w * v[0, 0, s] for s, w in enumerate(weights)) / sum(weights)
@@ -77,7 +94,7 @@ def test_reference_attention_is_the_sum_written_out() -> None:
 def test_sdpa_equals_the_reference(kind: str, length: int, num_kv_heads: int) -> None:
     mask = make_mask(kind, length)
     q, k, v = heads(mask, length, num_kv_heads=num_kv_heads)
-    expected = reference_attention(q, k, v, mask.additive)
+    expected = reference_attention(q, k, v, whole(mask))
     torch.testing.assert_close(attention(q, k, v, mask, "sdpa"), expected, rtol=1e-10, atol=1e-13)
     single = attention(q.float(), k.float(), v.float(), mask, "sdpa")
     torch.testing.assert_close(single, expected.float(), rtol=1e-5, atol=1e-6)
@@ -97,7 +114,7 @@ def gradients(inputs: list[torch.Tensor], mask: Mask, backend: module.Backend) -
 def test_blocked_equals_the_reference(kind: str, length: int, num_kv_heads: int) -> None:
     mask = make_mask(kind, length)
     inputs = heads(mask, length, num_kv_heads=num_kv_heads)
-    expected = reference_attention(*inputs, mask.additive)
+    expected = reference_attention(*inputs, whole(mask))
     torch.testing.assert_close(attention(*inputs, mask, "blocked"), expected, rtol=1e-10, atol=1e-13)
 
 
@@ -126,13 +143,51 @@ def test_weights_that_are_kept_are_those_computed_again(
     assert all(torch.equal(first, second) for first, second in zip(kept, again, strict=True))
 
 
+@pytest.mark.parametrize("backend", ["sdpa", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks_of_long_rows_are_computed_again_to_the_same_bits(
+    backend: module.Backend, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = make_mask("documents", 300)
+    kept = gradients(heads(mask, 300, dtype=dtype), mask, backend)
+    monkeypatch.setattr(module, "KEPT_LENGTH", 299)
+    again = gradients(heads(mask, 300, dtype=dtype), mask, backend)
+    assert all(torch.equal(first, second) for first, second in zip(kept, again, strict=True))
+
+
+@pytest.mark.parametrize("with_gradients", [False, True])
+@pytest.mark.parametrize("backend", ["sdpa", "blocked", "reference"])
+def test_memory_grows_with_the_length_of_a_row_not_with_its_square(
+    backend: module.Backend, with_gradients: bool, tmp_path: Path
+) -> None:
+    """Packed rows: a mask over all positions, a byte each, would be most of what is held."""
+
+    def peak(length: int) -> int:
+        segments = (torch.arange(length) // 400)[None]
+        mask = CausalMask(1, length, segments)
+        q = torch.randn(1, 1, length, 4, generator=torch.Generator().manual_seed(0))
+
+        def work() -> None:
+            if with_gradients:
+                gradients([q, q.clone(), q.clone()], mask, backend)
+            else:
+                with torch.no_grad():
+                    attention(q, q, q, mask, backend)
+
+        return peak_bytes(work, tmp_path)
+
+    peaks = [peak(length) for length in (600, 1200, 2400)]
+    assert peaks[1] < 2.1 * peaks[0]
+    assert peaks[2] < 2.1 * peaks[1]
+
+
 def test_blocked_rounds_to_the_types_of_its_inputs() -> None:
     mask = make_mask("documents", 300)
     inputs = heads(mask, 300)
     rounded = [x.bfloat16() for x in inputs]
     for given, tolerance in (([x.float() for x in inputs], 1e-6), (rounded, 2e-2)):
         mixed = attention(*given, mask, "blocked")
-        expected = reference_attention(*given, mask.additive)
+        expected = reference_attention(*given, whole(mask))
         assert mixed.dtype == given[0].dtype
         assert (mixed - expected).norm() < tolerance * expected.norm()
         ours, theirs = (gradients([x.detach() for x in given], mask, b) for b in ("blocked", "reference"))
@@ -164,7 +219,7 @@ def test_the_first_read_is_the_lowest_of_all_rows() -> None:
     for kind in ("rows", "documents", "padded documents", "single positions"):
         mask = make_mask(kind, 50)
         assert isinstance(mask, CausalMask)
-        lowest = (~mask.hidden).int().argmax(dim=-1).amin(dim=(0, 1))
+        lowest = (whole(mask) == 0).int().argmax(dim=-1).amin(dim=(0, 1))
         assert mask.first_read == lowest.tolist()
 
 
@@ -178,11 +233,12 @@ def over_all_rows(additive: torch.Tensor) -> torch.Tensor:
     return whole
 
 
+@needs_xformers
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("length", [1, 40, 129])
 def test_masks_for_xformers_say_the_same(kind: str, length: int) -> None:
     mask = make_mask(kind, length)
-    expected = over_all_rows(mask.additive)
+    expected = over_all_rows(whole(mask))
     assert torch.equal(mask.bias.materialize(tuple(expected.shape)), expected)
 
 
@@ -194,6 +250,7 @@ def plain_kernel(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attn_bias: A
     return (weights @ v).transpose(1, 2)
 
 
+@needs_xformers
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
 def test_xformers_is_given_all_rows_in_order(
@@ -203,7 +260,7 @@ def test_xformers_is_given_all_rows_in_order(
     monkeypatch.setattr("xformers.ops.memory_efficient_attention", plain_kernel)
     mask = make_mask(kind, 33)
     q, k, v = heads(mask, 33, num_kv_heads=num_kv_heads)
-    expected = reference_attention(q, k, v, mask.additive)
+    expected = reference_attention(q, k, v, whole(mask))
     torch.testing.assert_close(module._xformers(q, k, v, mask), expected, rtol=1e-10, atol=1e-13)
 
 
@@ -217,7 +274,7 @@ def test_xformers_kernels_equal_the_reference(device: str, kind: str, dtype: tor
     except ConfigError as error:
         pytest.skip(str(error))
     inputs = heads(mask, 130, width=64, device=device, dtype=dtype)
-    expected = reference_attention(*inputs, mask.additive)
+    expected = reference_attention(*inputs, whole(mask))
     tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
     torch.testing.assert_close(attention(*inputs, mask, "xformers").double(), expected, **tolerance)
     if kind != "cache":  # the decoder takes no gradients
@@ -225,6 +282,7 @@ def test_xformers_kernels_equal_the_reference(device: str, kind: str, dtype: tor
         torch.testing.assert_close(ours, theirs, rtol=10 * tolerance["rtol"], atol=10 * tolerance["atol"])
 
 
+@needs_xformers
 def test_segments_in_pieces_are_no_mask_for_xformers() -> None:
     with pytest.raises(AssertionError, match="must follow each other"):
         _ = CausalMask(1, 5, torch.tensor([[0, 0, 1, 0, 0]])).bias

@@ -1,12 +1,11 @@
 """The memory of a training step: the formula against the profiler's count of every allocation."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
+from allocated import peak_bytes
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import Batch
@@ -28,7 +27,7 @@ SMALL = LMConfig(
 WIDE = dataclasses.replace(SMALL, vocab_size=60, hidden_width=500, tied_embeddings=False)
 
 
-def peak_of_a_step(config: LMConfig, rows: int, matmul_dtype: torch.dtype | None, trace: Path) -> int:
+def peak_of_a_step(config: LMConfig, rows: int, matmul_dtype: torch.dtype | None, folder: Path) -> int:
     """Bytes that a step allocates at its peak, parameters and optimiser aside."""
     model = Transformer(config).set_matmul_dtype(matmul_dtype)
     optimiser = build_optimiser(model, OptimiserConfig())
@@ -44,12 +43,7 @@ def peak_of_a_step(config: LMConfig, rows: int, matmul_dtype: torch.dtype | None
 
     step()
     optimiser.zero_grad(set_to_none=True)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    profiler.export_chrome_trace(str(trace))
-    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["name"] == "[memory]"]
-    changes = torch.tensor([e["args"]["Bytes"] for e in sorted(events, key=lambda event: event["ts"])])
-    return int(changes.cumsum(0).max())
+    return peak_bytes(step, folder)
 
 
 @pytest.mark.parametrize("matmul_dtype", [None, torch.bfloat16])
@@ -59,7 +53,7 @@ def test_the_formula_is_what_the_profiler_counts(
 ) -> None:
     """The loss has the peak of the first, a feed-forward network that of the second."""
     predicted = training_memory(config, rows, matmul_dtype=matmul_dtype)
-    measured = peak_of_a_step(config, rows, matmul_dtype, tmp_path / "trace.json")
+    measured = peak_of_a_step(config, rows, matmul_dtype, tmp_path)
     assert least < measured / (predicted.activations + predicted.workspace) < 1.01
     assert 0.9 < (measured + predicted.parameters + predicted.optimiser) / predicted.total < 1
 

@@ -164,7 +164,10 @@ def plain_forward(model: Transformer, inputs: torch.Tensor) -> torch.Tensor:
         q, k, v = heads.split([config.num_heads, config.num_kv_heads, config.num_kv_heads], dim=2)
         q, k = rotate(norm(q, block["q_norm"])), rotate(norm(k, block["k_norm"]))
         mixed = reference_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), CausalMask(2, length).additive
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            CausalMask(2, length).additive(slice(0, length), slice(0, length)),
         )
         x = x + mixed.transpose(1, 2).flatten(2) @ block["attention_out"].T
         gate, up = (norm(x, block["feed_forward_norm"]) @ block["gate_up"].T).chunk(2, dim=-1)
@@ -250,6 +253,7 @@ def test_parameters_are_counted_as_built(name: str, tied: bool) -> None:
     with torch.device("meta"):
         model = Transformer(config, seed=None)
     assert config.num_parameters == sum(p.numel() for p in model.parameters())
+    assert config.forward_flops_per_token == config.flops_per_token / 3
     assert config.flops_per_token == 6 * dataclasses.replace(config, tied_embeddings=True).num_parameters
     assert decode(LMConfig, encode(config)) == config
 

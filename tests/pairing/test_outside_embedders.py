@@ -9,7 +9,7 @@ import torch
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.corpus import Corpus, train_tokenizer
 from sbp_bayes.pairing import PairConfig, Qwen3Embedder, SentenceEmbedder, embed, fit_embedder
-from sbp_bayes.pairing.embedders import embedder_inputs
+from sbp_bayes.pairing.embedders import embedder_device, embedder_inputs
 
 WORDS = "river lake water fish boat shore proof theorem lemma number algebra field".split()  # noqa: SIM905
 TEXTS = [" ".join(WORDS[i % 12] for i in range(first, first + n)) for first, n in enumerate([3, 9, 1, 30, 5])]
@@ -263,3 +263,16 @@ def test_a_missing_package_names_the_extra(kind, package, request, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(PairingError, match=rf"needs {package}: run `pip install 'sbp_bayes\[hf\]'`"):
         fit_embedder(PairConfig(embedder=f"{kind}:{folder}"), CORPUS)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "sentence"])
+def test_plan_and_vectors_are_named_by_the_device(kind, request, monkeypatch):
+    config = PairConfig(embedder=f"{kind}:{request.getfixturevalue(kind)}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (embedder_device(config), embedder_device(PairConfig())) == ("cuda", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert embedder_device(config) == "cpu"
+    embedder = fit_embedder(config, CORPUS)
+    on_cpu = embedder.fingerprint
+    embedder._model.to("meta")
+    assert embedder.fingerprint != on_cpu

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbp_bayes.base.errors import ConfigError, PairingError, StoreError
+from sbp_bayes.base.errors import ConfigError, NoPairsError, PairingError, StoreError
 from sbp_bayes.corpus import Corpus, Document, train_tokenizer
 from sbp_bayes.lm import LMConfig, Transformer
 from sbp_bayes.pairing import (
@@ -145,7 +145,7 @@ def test_only_near_duplicates_above_alpha():
     corpus = corpus_of_topics(3)
     corpus = dataclasses.replace(corpus, texts=[corpus.texts[0]] * 3)
     with pytest.raises(
-        PairingError, match=r"all 3 pairs more similar than alpha = 0.5 are copies or near-duplicates"
+        PairingError, match=r"all 3 pairs more similar than alpha = 0.5, up to 1.000, are copies"
     ):
         pair_documents(corpus, embedder=Given(np.ones((3, 2))), alpha=0.5, k=2)
 
@@ -224,22 +224,49 @@ def test_stage_pairs_both_splits_with_the_embedder_of_the_training_documents(tmp
         assert manifest.counts[name]["search"] == pairs.search
         assert pairs.search["backend"] == "exact"
         assert manifest.counts[name]["label_agreement"] == 1.0
-    assert manifest.flops == 2 * 3 * (train.num_tokens + held_out.num_tokens)
+    embedding = 2 * 3 * (train.num_tokens + held_out.num_tokens)
+    searching = 2 * 3 * (40 * 40 + 40 * 40 + 6 * 6 + 6 * 6)  # all rows, and as many candidates again
+    assert manifest.flops == embedder.fit_flops + embedding + searching
+    assert embedder.fit_flops > 0
     assert build_pairs(config, train, tmp_path, validation=held_out) == manifest
     with pytest.raises(StoreError, match="alpha"):
         build_pairs(dataclasses.replace(config, alpha=0.7), train, tmp_path, validation=held_out)
 
 
 def test_stage_says_which_split_fails_and_names_the_model_only_where_it_matters(tmp_path):
-    train, held_out = corpus_of_topics(40), corpus_of_topics(1, seed=1)
-    with pytest.raises(PairingError, match="validation documents: 1 of 1 documents have a vector"):
-        build_pairs(PairConfig(dimension=3), train, tmp_path / "one", validation=held_out)
+    train = corpus_of_topics(40)
+    with pytest.raises(NoPairsError, match=r"train documents: no two .* alpha = 0.999: .* is 0\.\d\d\d"):
+        build_pairs(PairConfig(dimension=30, alpha=0.999), train, tmp_path / "one")
     shape = {"num_layers": 1, "num_heads": 1, "num_kv_heads": 1, "head_width": 8, "hidden_width": 8}
     model = Transformer(LMConfig(vocab_size=300, context_length=16, width=8, **shape))
     manifest = build_pairs(PairConfig(dimension=3), train, tmp_path / "two", model=model)
     assert manifest == build_pairs(PairConfig(dimension=3), train, tmp_path / "two")
     manifest = build_pairs(PairConfig(embedder="self", alpha=0.0), train, tmp_path / "three", model=model)
     assert "model" in manifest.inputs
+
+
+@pytest.mark.parametrize(
+    ("number", "alpha", "why"),
+    [
+        (0, 0.6, "there are no documents"),
+        (1, 0.6, "1 of 1 documents have a vector"),
+        (2, 0.6, "no two documents are more similar than alpha = 0.6: the highest similarity is "),
+        (4, 0.6, "all 1 pairs more similar than alpha = 0.6, up to 1.000, are copies"),
+    ],
+)
+def test_validation_documents_need_no_pair(tmp_path, caplog, number, alpha, why):
+    """Training pairs are kept, the reason is said and counted, and the empty set is a set like another."""
+    train, held_out = corpus_of_topics(40), corpus_of_topics(number, seed=1)
+    if number == 4:  # two of one topic and of one text, two of other topics
+        held_out = dataclasses.replace(held_out, texts=[held_out.texts[i] for i in (0, 1, 2, 0)])
+    manifest = build_pairs(PairConfig(dimension=3, alpha=alpha), train, tmp_path, validation=held_out)
+    counts = manifest.counts["validation"]
+    assert counts["pairs"] == 0
+    assert counts["why_none"].startswith(why)
+    assert f"validation documents: {why}" in caplog.text
+    pairs = PairSet.load(tmp_path / "validation")
+    assert (len(pairs), pairs.corpus_fingerprint) == (0, held_out.fingerprint)
+    assert len(PairSet.load(tmp_path / "train")) == manifest.counts["train"]["pairs"] > 0
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def test_manifest_counts_and_files(tmp_path) -> None:
         assert steps[-1][name] == counts[name]
     num_parameters = sum(p.numel() for p in load_model(tmp_path / "best").parameters())
     assert counts["num_parameters"] == num_parameters
-    assert manifest.flops == 6 * num_parameters * 12 * 4 * 32
+    validations = sum("validation_nats_per_token" in r for r in read_json_lines(tmp_path / "metrics.jsonl"))
+    assert counts["validated_tokens"] == validations * corpus_of("validation", 9).num_tokens > 0
+    assert manifest.flops == num_parameters * (6 * 12 * 4 * 32 + 2 * counts["validated_tokens"])
     assert Tokenizer.load(tmp_path / "tokenizer.json").fingerprint == tiny_tokenizer().fingerprint
     assert load_model(tmp_path / "last").config == config.model
     assert read_manifest(tmp_path) == manifest
@@ -110,10 +112,11 @@ def test_sigkill_and_resume_equal_the_uninterrupted_run(tmp_path, step) -> None:
 def test_a_finished_folder_is_returned_and_another_plan_refused(tmp_path) -> None:
     manifest = pretrain_tiny(tmp_path)
     assert pretrain_tiny(tmp_path) == manifest
-    with pytest.raises(StoreError, match=r"another plan \(differs in config\.seed\)"):
+    with pytest.raises(StoreError, match=r"another plan \(differs in config\.seed = 1 here, 0 in the plan\)"):
         pretrain_tiny(tmp_path, seed=1)
     with pytest.raises(
-        StoreError, match=r"another plan \(differs in config\.synthetic_share, inputs\.synthetic\)"
+        StoreError,
+        match=r"config\.synthetic_share = 0\.5 here, 0\.0 in the plan; inputs\.synthetic = \w+ here, none in",
     ):
         pretrain_tiny(tmp_path, synthetic_share=0.5)
 

@@ -1,16 +1,21 @@
 """Tuning: it learns what d1 says of d2, keeps the best weights, resumes to the bit, refuses strangers."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
+from tokenizers import models
 
-from sbp_bayes.base.errors import ConfigError, CorpusError
-from sbp_bayes.corpus import Corpus, Document
-from sbp_bayes.lm import LMConfig, Transformer, load_model, save_model
-from sbp_bayes.synthesizer import NeuralSynthesizer, PairRows, TuneConfig, pair_loss, tune
-from sbp_bayes.synthesizer.tuning import _validation
+from sbp_bayes.base.errors import ConfigError, CorpusError, StoreError
+from sbp_bayes.corpus import Corpus, Document, Tokenizer
+from sbp_bayes.corpus.tokenizer import SPECIAL_TOKENS
+from sbp_bayes.lm import LMConfig, Transformer, load_model, resolved_matmul_dtype, save_model
+from sbp_bayes.synthesizer import IndexPairs, NeuralSynthesizer, PairRows, TuneConfig, pair_loss
+from sbp_bayes.synthesizer import tune as tune_with
+from sbp_bayes.synthesizer.tuning import _validation, hold_out
 from sbp_bayes.training import OptimiserConfig
 
 VOCAB_SIZE = 24
@@ -22,6 +27,14 @@ CONFIG = TuneConfig(
     num_validations=4,
     max_validation_pairs=60,
 )
+
+
+def word_tokenizer(vocab_size):
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL_TOKENS, *map(str, range(2, vocab_size))])}
+    return Tokenizer(tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="2")))
+
+
+tune = functools.partial(tune_with, tokenizer=word_tokenizer(VOCAB_SIZE))
 
 
 @dataclasses.dataclass
@@ -74,6 +87,12 @@ def test_tuned_model_reaches_the_entropy_of_d2_given_its_topic(tuned):
     assert counts["tokens"] == counts["steps"] * 16 * 18
 
 
+def test_the_plan_has_what_auto_stands_for(tuned):
+    assert CONFIG.matmul_dtype == "auto"
+    assert tuned.config["matmul_dtype"] == resolved_matmul_dtype("auto")
+    assert tuned.config["engine"]["device"] == tuned.device == "cpu"
+
+
 def test_tuned_model_infers_the_topic_from_d1(tuned, arguments):
     held_out = arguments[4]
     synthesizer = NeuralSynthesizer(load_model(tuned.directory / "best"))
@@ -91,6 +110,15 @@ def test_tuned_model_infers_the_topic_from_d1(tuned, arguments):
 def test_best_weights_are_those_of_the_reported_loss(tuned, arguments):
     loss = pair_loss(load_model(tuned.directory / "best"), _validation(CONFIG, *arguments[4:6]), 16)
     assert loss.nats_per_token == pytest.approx(tuned.counts["validation_nats_per_token"], rel=1e-6)
+
+
+def test_the_tokenizer_travels_with_the_weights(tuned, arguments, tmp_path):
+    word_tokenizer(VOCAB_SIZE).save(tmp_path / "tokenizer.json")
+    assert (tuned.directory / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"tokenizer.vocab_size = 25 .* at most the model's 24"):
+        tune_with(*arguments, tmp_path / "out", tokenizer=word_tokenizer(VOCAB_SIZE + 1))
+    with pytest.raises(StoreError, match=r"another plan .*tokenizer"):
+        tune_with(*arguments, tuned.directory, tokenizer=word_tokenizer(VOCAB_SIZE - 1))
 
 
 def test_finished_tuning_is_not_done_again(tuned, arguments, monkeypatch):
@@ -114,6 +142,52 @@ def test_interrupted_tuning_ends_with_the_same_weights(tuned, arguments, tmp_pat
     for name in ("best", "last"):
         first, second = (load_model(place / name).state_dict() for place in (tuned.directory, tmp_path))
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(("num_pairs", "num_documents", "most"), [(800, 400, 60), (90, 7, 60), (2, 2, 5)])
+def test_pairs_are_held_out_by_d1_and_by_seed(num_pairs, num_documents, most, caplog):
+    generator = np.random.default_rng(0)
+    first = np.append(generator.integers(num_documents, size=num_pairs - 2), [0, 1])
+    pairs = IndexPairs(first, (first + 1) % num_documents, "corpus")
+    trained, held_out = hold_out(pairs, most, seed=0)
+    assert not set(trained.first) & set(held_out.first)
+    both = np.concatenate([np.stack([part.first, part.second], axis=1) for part in (trained, held_out)])
+    assert sorted(map(tuple, both)) == sorted(zip(pairs.first, pairs.second, strict=True))
+    wanted, largest = min(most, num_pairs / 10), np.bincount(first).max()
+    assert min(wanted, 1) <= len(held_out.first) < wanted + largest
+    assert f"{len(held_out.first)} of {num_pairs} training pairs validate the tuning" in caplog.text
+    assert hold_out(pairs, most, seed=0)[1].fingerprint == held_out.fingerprint
+    assert num_documents < 3 or hold_out(pairs, most, seed=1)[1].fingerprint != held_out.fingerprint
+
+
+def test_what_cannot_be_held_out_is_said():
+    one = IndexPairs(np.zeros(3, np.int64), np.array([1, 2, 3]), "corpus")
+    with pytest.raises(CorpusError, match="all 3 pairs have one d1: none can be held out for validation"):
+        hold_out(one, 10, seed=0)
+    none = IndexPairs(one.first[:0], one.second[:0], "corpus")
+    with pytest.raises(CorpusError, match="there are no pairs to tune on"):
+        hold_out(none, 10, seed=0)
+
+
+def test_a_tuning_without_validation_pairs_holds_out_training_pairs(tuned, arguments, tmp_path):
+    config, model, train, pairs, held_out, validation = arguments
+    none = dataclasses.replace(validation, first=validation.first[:0], second=validation.second[:0])
+    short = dataclasses.replace(config, num_epochs=0.1)
+    counts = tune(short, model, train, pairs, held_out, none, tmp_path / "out").counts
+    assert (tuned.counts["validated_by"], counts["validated_by"]) == (
+        "validation documents",
+        "training pairs",
+    )
+    assert counts["validation_pairs"] == config.max_validation_pairs
+    assert 0 <= 800 - counts["pairs"] - config.max_validation_pairs < np.bincount(pairs.first).max()
+    _, chosen = hold_out(pairs, config.max_validation_pairs, config.seed)
+    best = load_model(tmp_path / "out" / "best")
+    loss = pair_loss(best, _validation(short, train, chosen), 16).nats_per_token
+    assert loss == pytest.approx(counts["validation_nats_per_token"], rel=1e-5)
+    nothing = held_out.select([])
+    none.corpus_fingerprint = nothing.fingerprint
+    again = tune(short, model, train, pairs, nothing, none, tmp_path / "again").counts
+    assert again["validation_nats_per_token"] == counts["validation_nats_per_token"]
 
 
 def test_patience_stops_a_tuning_that_gets_worse_and_keeps_the_first_weights(tuned, arguments, tmp_path):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.concept.documents import PAD, document_lengths
 
 MOST_TOKENS_UNSCALED = 8
@@ -23,8 +24,8 @@ BLOCK_BYTES = 2**20
 """Of the states that a pass works on at once, so that they stay in a core's cache."""
 
 
-@dataclasses.dataclass(frozen=True)
-class HiddenMarkovModels:
+@dataclasses.dataclass(frozen=True, eq=False)
+class HiddenMarkovModels(ArrayRecord):
     """Parameters of C models; a leading dimension of 1 is shared by all of them.
 
     Args:
