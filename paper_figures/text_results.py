@@ -81,6 +81,8 @@ class TextResults:
         dynamics: validation curves, one for each arm and seed.
         arms: test losses, one for each arm and checkpoint.
         share_of_oracle_gain: by the baseline compared with.
+        over_seeds_alone: whether the test documents' scores were not kept, so that no interval could be over
+            documents too.
     """
 
     config_name: str
@@ -89,11 +91,14 @@ class TextResults:
     dynamics: tuple[Mapping[str, Any], ...]
     arms: tuple[Mapping[str, Any], ...]
     share_of_oracle_gain: Mapping[str, Mapping[str, Any]]
+    over_seeds_alone: bool = False
 
     @property
     def intervals_over(self) -> str:
         """What the 95% intervals generalise over, with the number of seeds."""
         seeds = len(self.seeds)
+        if self.over_seeds_alone:
+            return f"{seeds} seeds alone"
         return "documents alone, one seed" if seeds == 1 else f"documents and {seeds} seeds"
 
     def seed_curves(self, arm: str) -> list[Curve]:
@@ -152,6 +157,7 @@ def from_report(report: Mapping[str, Any], where: str = "report") -> TextResults
             dynamics=tuple(report["dynamics"]),
             arms=tuple(report["arms"]),
             share_of_oracle_gain=report["share_of_oracle_gain"],
+            over_seeds_alone=report.get("over_seeds_alone", False),
         )
         for arm in ARMS:
             results.mean_curve(arm)
