@@ -3,18 +3,21 @@
 import dataclasses
 import functools
 import hashlib
-import itertools
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from sbp_bayes.base.config import require
+from sbp_bayes.corpus.crowds import Common, Rarest, RarestIndex, sampled
 from sbp_bayes.corpus.minhash import Bands, Shingles, band_keys, shingle_hashes
 from sbp_bayes.corpus.records import Document
 
 TEXTS_TOGETHER = 1024
 CACHE_BYTES = 1 << 26
+COMPARED_AT_ONCE = 64
+CROWD = 16
+"""Most documents of a bucket that are all compared; those of larger ones meet by their rarest shingles."""
 
 Near = tuple[int, int, float]
 """A document that is removed, the earlier one that is kept, and their similarity (NaN if not computed)."""
@@ -82,8 +85,12 @@ def deduplicate(
     known = _KnownShingles([texts[i] for i in unique])
     keys = np.concatenate([band_keys(*block, bands, seed) for block in known.blocks])
     exact = int((survivors != np.arange(len(texts))).sum())
-    near = near_duplicates(list(keys.T), known, threshold, verify=verify)
-    for late, early, _ in near:
+    meetings = Meetings.of(list(keys.T), crowd=CROWD if verify else None)
+    crowd = np.flatnonzero(meetings.crowded).tolist()
+    common = Common.of(np.unique(known[i]) for i in sampled(crowd))
+    rarest = Rarest.of((np.unique(known[i]) for i in crowd), common, threshold)
+    near = NearDuplicates(meetings, rarest, known, threshold, verify=verify)
+    for late, early, _ in near.block(0, len(unique)):
         survivors[unique[late]] = unique[early]
     # An exact duplicate of a document that is itself removed belongs to that one's survivor.
     survivors = survivors[survivors]
@@ -114,73 +121,153 @@ def exact_survivors(digests: np.ndarray) -> np.ndarray:
     return survivors
 
 
-def near_duplicates(
-    keys: Sequence[np.ndarray], shingles: Shingles, threshold: float, *, verify: bool = True
-) -> Iterator[Near]:
-    """Yield (removed, kept, similarity) in order of the removed one; kept is the smallest that is similar.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Meetings:
+    """Which documents share a band with another one.
 
-    Memory: one band's keys, at most 24 bytes for each band that a document shares with another one, and
-    a cache of shingles of 64 MiB.
+    Memory: at most 24 bytes for each band that a document shares with another one.
+
+    Attributes:
+        members, buckets: a document and a bucket that it is in, ascending by document, int64 or int32 (M,);
+            a bucket holds the documents of one key of one band, two to `CROWD`.
+        crowded: whether a document is in a larger bucket, bool (N,).
+    """
+
+    members: np.ndarray
+    buckets: np.ndarray
+    crowded: np.ndarray
+
+    @classmethod
+    def of(cls, keys: Sequence[np.ndarray], *, crowd: int | None) -> "Meetings":
+        """Sort documents by their keys.
+
+        Args:
+            keys: uint64 (N,) for each band, as of `band_keys`; one is held at a time.
+            crowd: larger buckets make a document crowded; None takes buckets of any size.
+        """
+        members, buckets, used = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], 0
+        crowded = np.zeros(0, bool)
+        for band in keys:
+            crowded = np.zeros(len(band), bool) if used == 0 else crowded
+            order = np.argsort(band, kind="stable")
+            ordered = band[order]
+            starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(band)]
+            number = np.cumsum(starts) - 1
+            size = np.bincount(number)[number]
+            is_crowd = size > (len(band) if crowd is None else crowd)
+            crowded[order[is_crowd]] = True
+            shared = (size > 1) & ~is_crowd
+            bucket = used + number[shared]
+            members.append(order[shared].astype(np.int32))
+            buckets.append(bucket.astype(np.int32) if used + len(band) < 1 << 31 else bucket)
+            used += len(band)
+        member, bucket = np.concatenate(members), np.concatenate(buckets)
+        order = np.argsort(member, kind="stable")
+        return cls(member[order], bucket[order], crowded)
+
+
+class NearDuplicates:
+    """Finds near duplicates block by block of documents, in order.
+
+    Memory: `Meetings`, 16 bytes for each of the rarest shingles of crowded documents, and a cache of
+    shingles of 64 MiB.
+    """
+
+    def __init__(
+        self,
+        meetings: Meetings,
+        rarest: Rarest,
+        shingles: Shingles,
+        threshold: float,
+        *,
+        verify: bool = True,
+    ) -> None:
+        """Begin before the first document.
+
+        Args:
+            meetings: of all documents.
+            rarest: of those that are crowded, in order.
+            shingles: asked for documents that meet another one.
+            threshold: lowest Jaccard similarity of a near duplicate.
+            verify: compute the similarity; False takes the first document that shares a band.
+        """
+        self._meetings, self._threshold, self._verify = meetings, threshold, verify
+        self._distinct = Distinct(shingles)
+        self._kept_in: defaultdict[int, list[int]] = defaultdict(list)
+        self._crowd = np.flatnonzero(meetings.crowded)
+        self._index = RarestIndex(rarest, threshold)
+
+    def block(self, start: int, stop: int, known: Sequence[Near] | None = None) -> list[Near]:
+        """Return (removed, kept, similarity) of start ≤ removed < stop; kept is the smallest that is similar.
+
+        Args:
+            start, stop: the first document, which is the last block's `stop`, and the one behind the last.
+            known: what this returned before, which then is not searched for again.
+        """
+        removed = None if known is None else {near[0] for near in known}
+        found: list[Near] = []
+        for i, buckets, row in self._meeting(start, stop):
+            if removed is None:
+                similar = self._first_similar(i, buckets, row)
+                if similar is not None:
+                    found.append((i, *similar))
+                    continue
+            elif i in removed:
+                continue
+            for bucket in buckets:
+                self._kept_in[bucket].append(i)
+            if row is not None:
+                self._index.add(row)
+        return found if known is None else list(known)
+
+    def _meeting(self, start: int, stop: int) -> Iterator[tuple[int, list[int], int | None]]:
+        """Yield (document, its buckets, its row among the crowded) of those that may meet another one."""
+        first, last = np.searchsorted(self._crowd, [start, stop])
+        rows = dict(zip(self._crowd[first:last].tolist(), range(first, last), strict=True))
+        begin, end = np.searchsorted(self._meetings.members, [start, stop])
+        members, buckets = self._meetings.members[begin:end], self._meetings.buckets[begin:end]
+        meeting = np.union1d(members, self._crowd[first:last])
+        begins, ends = np.searchsorted(members, meeting), np.searchsorted(members, meeting, side="right")
+        for i, k, m in zip(meeting.tolist(), begins, ends, strict=True):
+            yield i, buckets[k:m].tolist(), rows.get(i)
+
+    def _first_similar(self, i: int, buckets: list[int], row: int | None) -> tuple[int, float] | None:
+        candidates = {j for bucket in buckets for j in self._kept_in[bucket]}
+        if row is not None:  # crowded ones meet each other by their rarest shingles alone
+            candidates = {j for j in candidates if not self._meetings.crowded[j]}
+            candidates.update(self._crowd[self._index.candidates(row)].tolist())
+        if not candidates:
+            return None
+        if not self._verify:
+            return min(candidates), np.nan
+        own, ordered = self._distinct[i], sorted(candidates)
+        for start in range(0, len(ordered), COMPARED_AT_ONCE):
+            others = [(j, self._distinct[j]) for j in ordered[start : start + COMPARED_AT_ONCE]]
+            others = [(j, other) for j, other in others if self._may_be_similar(len(own), len(other))]
+            similarities = jaccard(own, [other for _, other in others])
+            for (j, _), similarity in zip(others, similarities.tolist(), strict=True):
+                if similarity >= self._threshold:
+                    return j, similarity
+        return None
+
+    def _may_be_similar(self, one: int, other: int) -> bool:
+        return min(one, other) >= self._threshold * max(one, other)
+
+
+def jaccard(own: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
+    """Return |A ∩ B| / |A ∪ B| of `own` with each of `others`, float64.
 
     Args:
-        keys: uint64 (N,) for each band, as of `band_keys`; one is held at a time.
-        shingles: asked for documents that share a band with another one.
-        threshold: lowest Jaccard similarity of a near duplicate.
-        verify: compute the similarity; False takes the first document that shares a band.
+        own: distinct shingles, ascending, uint64 (A,), one at least.
+        others: likewise.
     """
-    kept_in: defaultdict[int, list[int]] = defaultdict(list)
-    distinct = _Distinct(shingles)
-    for i, buckets in _shared_buckets(keys):
-        candidates = sorted({j for bucket in buckets for j in kept_in[bucket]})
-        found: tuple[int, float] | None = None
-        if not verify:
-            found = (candidates[0], np.nan) if candidates else None
-        elif candidates:
-            found = _first_similar(i, candidates, distinct, threshold)
-        if found is not None:
-            yield i, *found
-            continue
-        for bucket in buckets:
-            kept_in[bucket].append(i)
-
-
-def jaccard(first: np.ndarray, second: np.ndarray) -> float:
-    """Return |A ∩ B| / |A ∪ B| of two sorted arrays without repeats; 0 if both are empty."""
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    return shared / max(1, len(first) + len(second) - shared)
-
-
-def _first_similar(
-    i: int, candidates: Sequence[int], shingles: Shingles, threshold: float
-) -> tuple[int, float] | None:
-    own = shingles[i]
-    for j in candidates:
-        other = shingles[j]
-        small, large = sorted((len(own), len(other)))
-        if small >= threshold * large:
-            similarity = jaccard(other, own)
-            if similarity >= threshold:
-                return j, similarity
-    return None
-
-
-def _shared_buckets(keys: Sequence[np.ndarray]) -> Iterator[tuple[int, list[int]]]:
-    """Yield (position, its buckets of more than one document), ascending; a bucket is any integer."""
-    members, buckets, used = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], 0
-    for band in keys:
-        order = np.argsort(band, kind="stable")
-        ordered = band[order]
-        same = np.concatenate([[False], ordered[1:] == ordered[:-1], [False]])[-len(band) - 1 :]
-        shared = same[1:] | same[:-1]
-        bucket = used + np.cumsum(~same[:-1])[shared]
-        members.append(order[shared].astype(np.int32))
-        buckets.append(bucket.astype(np.int32) if used + len(band) < 1 << 31 else bucket)
-        used += len(band)
-    member, bucket = np.concatenate(members), np.concatenate(buckets)
-    order = np.argsort(member, kind="stable")
-    member, bucket = member[order], bucket[order]
-    for start, end in itertools.pairwise(np.flatnonzero(np.diff(member, prepend=-1, append=-1))):
-        yield int(member[start]), bucket[start:end].tolist()
+    sizes = np.array([len(other) for other in others], np.int64)
+    together = np.concatenate([own[:0], *others])
+    places = np.minimum(np.searchsorted(own, together), len(own) - 1)
+    before = np.concatenate([[0], np.cumsum(own[places] == together)])
+    ends = np.cumsum(sizes)
+    shared = before[ends] - before[ends - sizes]
+    return shared / (len(own) + sizes - shared)
 
 
 class _KnownShingles:
@@ -196,7 +283,7 @@ class _KnownShingles:
         return shingles[ends[row] : ends[row + 1]]
 
 
-class _Distinct:
+class Distinct:
     """Each document's distinct shingles, sorted; those asked for lately are remembered."""
 
     def __init__(self, shingles: Shingles) -> None:

@@ -3,25 +3,33 @@
 What is held for each document is a few numbers; texts stay in the shards' files.
 """
 
+import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.progress import progress
 from sbp_bayes.base.store import atomic_path, read_json, write_json
+from sbp_bayes.base.workers import side_by_side
 from sbp_bayes.corpus.config import CorpusConfig
-from sbp_bayes.corpus.dedup import exact_survivors, near_duplicates
+from sbp_bayes.corpus.crowds import Common, Rarest, sampled
+from sbp_bayes.corpus.dedup import CROWD, Meetings, Near, NearDuplicates, exact_survivors
 from sbp_bayes.corpus.files import OFFSETS, TOKENS_TOGETHER, stored_batches, token_dtype, writing_corpus
 from sbp_bayes.corpus.minhash import shingle_hashes
-from sbp_bayes.corpus.shards import Shard, save_array
+from sbp_bayes.corpus.shards import Shard, choose_rarest, save_array, save_arrays
 from sbp_bayes.corpus.splits import POOL, SPLITS
 
 OPEN_SHARDS = 256
 LOOKUPS_TOGETHER = 256
+COMPARED_TOGETHER = 1 << 14
+"""Documents of a part of the search for near duplicates, which is not done again after a kill."""
+NEAR = np.dtype([("removed", "<i8"), ("kept", "<i8"), ("similarity", "<f8")])
+"""One near duplicate, as `Near` has it."""
 
 
 class _Documents:
@@ -79,11 +87,24 @@ class _Shingles:
         return shingle_hashes([text])[0]
 
 
-def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Path) -> dict[str, Any]:
+def remove_duplicates(
+    shards: Sequence[Shard],
+    config: CorpusConfig,
+    folder: Path,
+    num_workers: int = 1,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Mark in every shard which documents are kept; return what was counted.
 
     Writes `duplicates.parquet` to `folder`: each removed document, the one that survives for it (the
     smallest (shard, position) that it is like), "exact" or "near", and their Jaccard similarity.
+
+    Args:
+        shards: all of them, read.
+        config: of the corpus.
+        folder: of the stage.
+        num_workers: processes that share the shards where texts have to be read again.
+        tick: called after each part of the work.
 
     Raises:
         CorpusError: two documents of one id.
@@ -98,13 +119,7 @@ def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Pat
     exact = survivors != own
     unique = np.flatnonzero(~exact)
     similarities = np.where(exact, 1.0, np.nan)
-    near = near_duplicates(
-        _Keys(shards, unique),
-        _Shingles(documents, unique),
-        config.dedup_threshold,
-        verify=config.dedup_verify,
-    )
-    for late, early, similarity in near:
+    for late, early, similarity in _near_duplicates(documents, unique, config, num_workers, tick):
         survivors[unique[late]], similarities[unique[late]] = unique[early], similarity
     survivors = survivors[survivors]  # an exact duplicate of a document that is itself removed
     removed = survivors != own
@@ -124,6 +139,52 @@ def remove_duplicates(shards: Sequence[Shard], config: CorpusConfig, folder: Pat
     }
     write_json(marker, counts)
     return counts
+
+
+def _near_duplicates(
+    documents: _Documents,
+    unique: np.ndarray,
+    config: CorpusConfig,
+    num_workers: int,
+    tick: Callable[[], None],
+) -> Iterator[Near]:
+    """Yield the near duplicates among the documents at `unique`; each part of them is written when found."""
+    verify, shingles = config.dedup_verify, _Shingles(documents, unique)
+    meetings = Meetings.of(_Keys(documents.shards, unique), crowd=CROWD if verify else None)
+    rarest = _rarest(documents, unique[meetings.crowded], config.dedup_threshold, num_workers)
+    search = NearDuplicates(meetings, rarest, shingles, config.dedup_threshold, verify=verify)
+    with progress("finding near duplicates", len(unique), "documents") as advance:
+        for start in range(0, len(unique), COMPARED_TOGETHER):
+            tick()
+            stop = min(start + COMPARED_TOGETHER, len(unique))
+            path = documents.shards[0].folder / f"near.{start // COMPARED_TOGETHER:06d}.npy"
+            known = np.load(path).tolist() if path.exists() else None
+            found = search.block(start, stop, known)
+            if known is None:
+                save_array(path, np.array(found, NEAR))
+            yield from found
+            advance(stop - start)
+
+
+def _rarest(documents: _Documents, crowd: np.ndarray, threshold: float, num_workers: int) -> Rarest:
+    """Return the rarest shingles of the documents at `crowd`, which the shards' processes find."""
+    if not len(crowd):
+        return Rarest.of((), Common.of(()), threshold)
+    shards, path = documents.shards, documents.shards[0].folder / "common.npz"
+    if not path.exists():
+        shingles = _Shingles(documents, crowd)
+        common = Common.of(np.unique(shingles[i]) for i in sampled(range(len(crowd))))
+        save_arrays(path, dataclasses.asdict(common))
+    bounds = np.searchsorted(crowd, documents.starts)
+    with progress("finding rare shingles", len(shards), "shards") as advance:
+        calls = [
+            functools.partial(
+                choose_rarest, shard, crowd[bounds[k] : bounds[k + 1]] - documents.starts[k], path, threshold
+            )
+            for k, shard in enumerate(shards)
+        ]
+        paths = side_by_side(calls, num_workers, lambda _: advance(1))
+    return Rarest.join(Rarest(**np.load(path)) for path in paths)
 
 
 def tokenizer_texts(shards: Sequence[Shard], max_bytes: int) -> Iterator[str]:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from sbp_bayes.corpus.scripts import with_spaces
+
 SHINGLE_WORDS = 5
 NUM_PERMUTATIONS = 128
 MISS_PROBABILITY = 1e-3
@@ -64,8 +66,9 @@ class Shingles(Protocol):
 def shingle_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return all texts' word 5-grams end to end, and where each text's end.
 
-    Words are in lower case and split at white space; a text of fewer words is one shingle, an empty one
-    has none. A shingle is a 64-bit hash (two are equal by chance with 2^-64) and repeats as in the text.
+    Words are in lower case and split at white space, and each character of a script without spaces is one
+    (see `corpus.scripts`); a text of fewer words is one shingle, an empty one has none. A shingle is a
+    64-bit hash (two are equal by chance with 2^-64) and repeats as in the text.
 
     Returns:
         uint64 (S,), int64 (N + 1,): text i has shingles[ends[i]:ends[i + 1]].
@@ -93,7 +96,7 @@ def word_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """
     lowered = [text.lower() for text in texts]
     # Beyond ASCII there are white spaces of several bytes.
-    encoded = [t.encode() if t.isascii() else " ".join(t.split()).encode() for t in lowered]
+    encoded = [t.encode() if t.isascii() else " ".join(with_spaces(t).split()).encode() for t in lowered]
     joined = b"".join([b" ", *(part + b" " for part in encoded), bytes(8)])
     is_space = _IS_SPACE[np.frombuffer(joined, np.uint8, len(joined) - 8)]
     edges = np.flatnonzero(is_space[1:] != is_space[:-1]) + 1

@@ -162,7 +162,7 @@ def _prepare(
     folder.tick()
     if not any(marker["documents"] for marker in markers):
         raise CorpusError(f"no documents in {len(shards)} files are left after cleaning")
-    duplicates = remove_duplicates(shards, config, folder.path)
+    duplicates = remove_duplicates(shards, config, folder.path, num_workers, folder.tick)
     folder.tick()
     _refuse_empty_splits(shards, config)
     path = folder.path / TOKENIZER

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.store import atomic_path, read_json, write_json
 from sbp_bayes.corpus.cleaning import clean_documents
 from sbp_bayes.corpus.config import CorpusConfig
+from sbp_bayes.corpus.crowds import Common, Rarest
 from sbp_bayes.corpus.dedup import content_digests
 from sbp_bayes.corpus.files import COLUMNS, documents_batch, documents_schema, token_dtype
 from sbp_bayes.corpus.listing import LeftOut, shown
@@ -198,6 +199,33 @@ def read_shard(shard: Shard, config: CorpusConfig) -> dict[str, Any]:
     return marker
 
 
+def choose_rarest(shard: Shard, rows: np.ndarray, common_path: Path, threshold: float) -> Path:
+    """Write the rarest shingles of some of a shard's documents (see `Rarest`); return the file.
+
+    Args:
+        shard: read.
+        rows: positions of the documents, ascending.
+        common_path: file of the arrays of `Common`.
+        threshold: Jaccard similarity of near duplicates.
+    """
+    path = shard.file("rarest.npz")
+    if not path.exists():
+        rarest = Rarest.of(_distinct_shingles(shard, rows), Common(**np.load(common_path)), threshold)
+        save_arrays(path, dataclasses.asdict(rarest))
+    return path
+
+
+def _distinct_shingles(shard: Shard, rows: np.ndarray) -> Iterator[np.ndarray]:
+    if not len(rows):
+        return
+    for start, batch in shard.batches():
+        first, last = np.searchsorted(rows, [start, start + batch.num_rows])
+        texts = batch.column("texts").take(rows[first:last] - start).to_pylist()
+        shingles, ends = shingle_hashes(texts)
+        for begin, end in itertools.pairwise(ends):
+            yield np.unique(shingles[begin:end])
+
+
 def tokenise_shard(shard: Shard, tokenizer_path: Path) -> dict[str, int]:
     """Tokenise one shard's kept documents, each split to a file; return the tokens in each split."""
     marker = shard.file("tokens.json")
@@ -281,3 +309,9 @@ def save_array(path: Path, array: np.ndarray) -> None:
     """Write `array` to `path` atomically."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays by name to `path` atomically."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)

@@ -1,6 +1,7 @@
 """Byte-level byte-pair encoding, trained on the project's own text; every text decodes to itself."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +19,12 @@ TOKENIZER = "tokenizer.json"
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|sep|>")
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
+LONGEST_RUN = 256
+"""Characters of a run of letters, of signs or of white space; training learns from longer ones in pieces."""
 CHARS_TOGETHER = 1 << 19
 """Of texts that are encoded at once: the library holds a hundred bytes and more for each of their tokens."""
+
+_LONG_RUN = re.compile(rf"[^\W_]{{{LONGEST_RUN}}}|(?:[^\w\s]|_){{{LONGEST_RUN}}}|\s{{{LONGEST_RUN}}}")
 
 
 class Tokenizer:
@@ -97,6 +102,9 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Train a byte-level BPE tokenizer (GPT-2's splitting) on `texts`; deterministic.
 
+    The time of training grows with the square of the longest word, so a word of more than `LONGEST_RUN`
+    characters (of text without spaces, or data) is learnt from in pieces of that length.
+
     Args:
         texts: training texts; only unique pool documents, so that validation text stays unseen.
         vocab_size: ids wanted, at least 258. Texts with too few repeated pairs yield fewer.
@@ -114,5 +122,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    backend.train_from_iterator((piece for text in texts for piece in _pieces(text)), trainer)
     return Tokenizer(backend)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Yield the text in pieces: a cut comes after each `LONGEST_RUN` characters of one kind in a row."""
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        yield text[start : run.end()]
+        start = run.end()
+    yield text[start:]

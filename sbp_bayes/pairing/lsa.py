@@ -1,5 +1,6 @@
 """Latent semantic analysis: words alone, no outside model."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,17 +8,24 @@ import numpy as np
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.corpus import Corpus
+from sbp_bayes.corpus.scripts import UNSPACED, unspaced_share
 from sbp_bayes.pairing.embed import content_fingerprint, embedder_fingerprint, unit_or_zero, windows
 
 FITTED_DOCUMENTS = 50_000
 """Most documents that are fitted on: memory and time grow with them."""
+UNSPACED_SHARE = 0.1
+"""Of a document's characters: where more are of scripts without spaces, each of these is a word."""
+
+_WORD = re.compile(r"\w\w+")
+_WORD_OR_CHARACTER = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}")
 
 
 class LsaEmbedder:
     """Latent semantic analysis: TF-IDF of words (1 + log counts), projected on its leading singular vectors.
 
     Deerwester et al. 1990. Fitted on the training documents alone, on 50,000 evenly spaced ones of more, then
-    applied to any. Words occur in two documents or more, and in at most half of them.
+    applied to any. A word has two characters or more, or is one character of a document in a script without
+    spaces (`corpus.scripts`); words occur in two documents or more, and in at most half of them.
 
     Args:
         dimension: singular vectors kept; fewer where there are too few documents or words.
@@ -48,7 +56,9 @@ class LsaEmbedder:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        self._vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.5, dtype=np.float32)
+        self._vectorizer = TfidfVectorizer(
+            analyzer=_words, sublinear_tf=True, min_df=2, max_df=0.5, dtype=np.float32
+        )
         number = min(len(corpus), FITTED_DOCUMENTS)
         fitted_on = (corpus.texts[i * len(corpus) // number] for i in range(number))
         try:
@@ -97,3 +107,8 @@ def _lanczos_flops(num_weights: int, num_rows: int, rank: int) -> float:
     """
     vectors = min(num_rows, max(2 * rank + 1, 20))
     return 4.0 * num_weights * vectors + 4.0 * num_rows * vectors**2
+
+
+def _words(text: str) -> list[str]:
+    words = _WORD_OR_CHARACTER if unspaced_share(text) > UNSPACED_SHARE else _WORD
+    return words.findall(text.lower())

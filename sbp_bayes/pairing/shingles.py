@@ -1,8 +1,8 @@
 r"""Near-duplicates by shared runs of 13 words.
 
-A shingle is a run of 13 consecutive words (`\w+`, lower case); a shorter text has one shingle, all of its
-words; a text without words has none. That a 13-token rule drops near-duplicates is the paper's; its measure
-and threshold are unverified.
+A shingle is a run of 13 consecutive words (`\w+`, lower case; each character of a script without spaces is a
+word, see `corpus.scripts`); a shorter text has one shingle, all of its words; a text without words has none.
+That a 13-token rule drops near-duplicates is the paper's; its measure and threshold are unverified.
 
 Every text is read once, in order. Its shingles go to a temporary file, 8 bytes each, in the folder TMPDIR,
 so that memory holds those of one block of pairs, whatever the number of documents.
@@ -21,6 +21,7 @@ import numpy as np
 
 from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.corpus.minhash import mix
+from sbp_bayes.corpus.scripts import RANGES
 from sbp_bayes.pairing.threads import map_threads
 
 SHINGLE_WORDS = 13
@@ -28,6 +29,7 @@ CHARACTERS_TOGETHER, TEXT_BITS = 1 << 17, 10
 SHINGLES_TOGETHER, TABLE_BITS = 1 << 22, 22
 BATCHES_TOGETHER = 64
 
+_NO_WORD, _PART_OF_WORD, _WORD_BY_ITSELF = range(3)
 _ODD = 0x9E3779B97F4A7C15
 _UTF_32 = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
 
@@ -134,9 +136,10 @@ def _distinct_shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """
     ends_of_text = np.cumsum([len(text) + 1 for text in texts])
     characters = np.frombuffer("\n".join([*texts, ""]).encode(_UTF_32), np.uint32)
-    is_word = _word_characters()[characters]
-    edges = np.flatnonzero(np.diff(is_word, prepend=False))  # a word's begin, its end, the next one's begin
-    begins, ends = edges[::2], edges[1::2]
+    kinds = _kinds_of_characters()[characters]
+    is_edge = (kinds[1:] != kinds[:-1]) | (kinds[1:] == _WORD_BY_ITSELF)
+    begins = np.flatnonzero(np.concatenate([[True], is_edge]) & (kinds != _NO_WORD))
+    ends = np.flatnonzero(is_edge & (kinds[:-1] != _NO_WORD)) + 1  # the last character is a newline
     words = mix(_polynomials(characters, begins, ends))
     words_before = np.concatenate([[0], np.searchsorted(begins, ends_of_text)])
     num_words = np.diff(words_before)
@@ -173,11 +176,14 @@ def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _word_characters() -> np.ndarray:
-    r"""Return which code points `\w` matches, bool (1,114,112,)."""
+def _kinds_of_characters() -> np.ndarray:
+    r"""Return of each code point whether `\w` matches it and whether it is a word, uint8 (1,114,112,)."""
     is_word = np.fromiter((chr(code).isalnum() for code in range(sys.maxunicode + 1)), bool)
     is_word[ord("_")] = True
-    return is_word
+    kinds = np.where(is_word, np.uint8(_PART_OF_WORD), np.uint8(_NO_WORD))
+    for first, last in RANGES:
+        kinds[first : last + 1][is_word[first : last + 1]] = _WORD_BY_ITSELF
+    return kinds
 
 
 def _blocks(sizes: np.ndarray, left: np.ndarray, right: np.ndarray) -> list[slice]:

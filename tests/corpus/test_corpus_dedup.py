@@ -145,7 +145,7 @@ def test_pairs_share_a_band_as_often_as_the_s_curve_says(verified, rows):
 WHITE_SPACE = " \t\n\x0b\x0c\r\x1c\x1f\x85\xa0\u1680\u2003\u2028\u3000"
 
 
-@given(st.lists(st.text(alphabet="aBÄ日\0\u200b" + WHITE_SPACE, max_size=30), max_size=6))
+@given(st.lists(st.text(alphabet="aBÄ한\0\u200b" + WHITE_SPACE, max_size=30), max_size=6))
 @settings(max_examples=200, deadline=None)
 def test_words_are_what_python_splits_and_equal_where_their_hashes_are(texts):
     hashes, ends = word_hashes(texts)
@@ -154,6 +154,29 @@ def test_words_are_what_python_splits_and_equal_where_their_hashes_are(texts):
     known = dict(zip(itertools.chain.from_iterable(words), hashes.tolist(), strict=False))
     assert [known[w] for text in words for w in text] == hashes.tolist()
     assert len(set(known.values())) == len(known)
+
+
+def test_characters_of_scripts_without_spaces_are_words():
+    hashes, ends = word_hashes(["日本x語 한국 日", "日 本 x 語 한국 日", "ภาษา ไทย"])
+    assert np.diff(ends).tolist() == [6, 6, 7]
+    assert np.array_equal(hashes[:6], hashes[6:12])
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [("一", "龥"), ("ก", "ฮ"), ("ぁ", "ん"), ("ក", "អ"), ("က", "အ"), ("𠀀", "𠿿")]
+)
+def test_near_duplicates_of_scripts_without_spaces_are_found(first, last):
+    random = np.random.default_rng(0)
+
+    def written(length):
+        return "".join(map(chr, random.integers(ord(first), ord(last) + 1, size=length)))
+
+    texts = [written(600) for _ in range(10)]
+    near = [text[:300] + written(10) + text[310:] for text in texts]
+    other = [text[:300] + written(300) for text in texts]
+    kept, report = deduplicate(texts + near + other)
+    assert report.duplicate_of == {10 + i: i for i in range(10)}
+    assert kept == [*range(10), *range(20, 30)]
 
 
 def test_words_of_every_length_differ_by_each_of_their_letters():

@@ -204,11 +204,11 @@ def test_the_field_of_the_text_can_have_another_name(config, tmp_path):
 
 
 def test_kill_9_of_all_processes_and_a_rerun(serial, dclm, tmp_path):
-    """The command line is killed as soon as a shard is done, and again as soon as one is tokenised."""
+    """The command line is killed when a shard is read, when a part is searched, and when one is tokenised."""
     settings = [f"--set={key}=0.1" for key in ("validation_share", "test_share", "max_bad_share")]
     command = [sys.executable, "-m", "sbp_bayes.cli", "corpus", dclm, "--vocab-size", "300", *settings]
     command += ["--workers", "2", "--out", tmp_path / "out"]
-    for sign in ("000000.json", "000000.tokens.json"):
+    for sign in ("000000.json", "near.000000.npy", "000000.tokens.json"):
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
         while not (tmp_path / "out" / "shards" / sign).exists():
             assert process.poll() is None

@@ -1,8 +1,10 @@
 """The tokenizer: lossless, deterministic, and special tokens only where we put them."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from sbp_bayes.base.errors import ConfigError, StoreError
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.corpus import Tokenizer, train_tokenizer
+from sbp_bayes.corpus.tokenizer import LONGEST_RUN, _pieces
 
 TEXTS = [f"the cat number {i} sat on the mat; der Hund saß daneben" for i in range(50)]
 TOKENIZER = train_tokenizer(TEXTS, 320)
@@ -52,6 +55,40 @@ def test_merges_shorten_the_training_text():
 
 def test_too_little_text_gives_a_smaller_vocabulary():
     assert train_tokenizer(["ab"], 4096).vocab_size == 259
+
+
+@pytest.mark.parametrize("alphabet", ["abcdefghij", "-=+*", "日本語漢字", "0123456789"])
+def test_training_time_grows_linearly_with_a_word(alphabet):
+    random = np.random.default_rng(0)
+
+    def seconds(length):
+        word = "".join(random.choice(list(alphabet), size=length))
+        start = time.process_time()
+        tokenizer = train_tokenizer([word, *TEXTS], 400)
+        spent = time.process_time() - start
+        assert tokenizer.decode(tokenizer.encode([word])[0]) == word
+        return spent
+
+    # The square would be 16 times: 1.0 s and 23.8 s of the processor were measured when words were whole.
+    assert seconds(200_000) < 8 * max(seconds(50_000), 0.05)
+
+
+def test_texts_without_long_runs_are_learnt_from_whole():
+    """The vocabulary is the library's own of the same texts; a long run is learnt from in pieces."""
+    texts = ["a" * (LONGEST_RUN - 1) + " " + "-" * (LONGEST_RUN - 1) + " " * (LONGEST_RUN - 1) + "b"]
+    assert list(_pieces(texts[0])) == texts
+    pieces = list(_pieces("word " + "é" * (2 * LONGEST_RUN + 5) + " end"))
+    assert pieces == ["word " + "é" * LONGEST_RUN, "é" * LONGEST_RUN, "é" * 5 + " end"]
+
+
+@given(st.text(alphabet="ab1_-é日 \n", max_size=40).map(lambda text: "".join(c * 90 for c in text)))
+@settings(max_examples=50, deadline=None)
+def test_pieces_are_the_text_without_a_long_run(text):
+    pieces = list(_pieces(text))
+    assert "".join(pieces) == text
+    assert not any(
+        re.search(rf"[^\W_]{{{LONGEST_RUN + 1}}}|\s{{{LONGEST_RUN + 1}}}", piece) for piece in pieces
+    )
 
 
 def test_training_is_deterministic_across_processes():

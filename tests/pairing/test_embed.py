@@ -39,6 +39,18 @@ def test_lsa_puts_topics_together_also_of_documents_it_was_not_fitted_on():
     assert np.abs(cosines[~same_topic(12)]).max() < 0.1
 
 
+def test_lsa_puts_topics_together_where_words_have_no_spaces():
+    """Topics share characters, and no run of them comes twice."""
+    random = np.random.default_rng(0)
+    topics = [[chr(0x4E00 + 40 * t + k) for k in range(40)] for t in range(3)]
+    texts = ["".join(random.choice(topics[i % 3], 30)) + "。" for i in range(60)]
+    corpus = Corpus.build(texts, TOKENIZER)
+    vectors = LsaEmbedder(3).fit(corpus).embed(corpus)
+    cosines = vectors @ vectors.T
+    assert cosines[same_topic(60)].min() > 0.5
+    assert np.abs(cosines[~same_topic(60)]).max() < 0.2
+
+
 def test_lsa_is_the_projection_on_leading_singular_vectors():
     corpus = Corpus.build(
         [

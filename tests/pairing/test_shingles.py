@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbp_bayes.base.workers import one_thread
+from sbp_bayes.corpus.scripts import UNSPACED
 from sbp_bayes.pairing import containment
 from sbp_bayes.pairing.shingles import shingle_overlap
 
 WORDS = st.sampled_from(["a", "b", "A", "b.", "é", "_", "7", "—", "İ", "ΑΣ", "ß", "中", "𝔸", "\n"])
+WORD = re.compile(rf"(?![^\W{UNSPACED}])\w|[^\W{UNSPACED}]+")
 
 
 def shingle_set(text):
-    words = re.findall(r"\w+", text.lower())
+    words = WORD.findall(text.lower())
     width = min(13, len(words))
     return {tuple(words[i : i + width]) for i in range(len(words) - width + 1)} if words else set()
 
@@ -43,9 +45,18 @@ def test_overlap_is_that_of_sets(parts):
 @given(text=st.text(st.characters(codec="utf-8"), max_size=60))
 def test_words_are_those_of_the_regular_expression(text):
     """A shingle of a text below 13 words is all of them, so the two texts share it where words are alike."""
-    plain = " ".join(re.findall(r"\w+", text.lower()))
+    plain = " ".join(WORD.findall(text.lower()))
     found = shingle_overlap([text, plain], np.array([0]), np.array([1]))
     assert found.shared == found.first == found.second == len(shingle_set(text))
+
+
+def test_an_excerpt_of_text_without_spaces_is_contained():
+    characters = [chr(0x4E00 + k) for k in np.random.default_rng(0).integers(3000, size=700)]
+    text = "".join(characters)
+    texts = [text[:300], "题：" + text[100:250] + "。", text[400:]]
+    found = shingle_overlap(texts, np.array([0, 0]), np.array([1, 2]))
+    assert found.shared.tolist() == [138, 0]
+    np.testing.assert_allclose(found.containment, [138 / 139, 0])
 
 
 def test_excerpt_is_contained_whole_in_either_order():
