@@ -12,6 +12,7 @@ from torch.distributions import Dirichlet, Distribution, Independent
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConceptError
+from sbp_bayes.base.operators import standard_gamma
 from sbp_bayes.concept.documents import PAD, check_documents, document_lengths
 
 CHUNK_BYTES = 64 * 2**20
@@ -257,7 +258,7 @@ def _log_gamma_draw(alpha: Tensor, generator: torch.Generator) -> Tensor:
     """Draw log G(α) = log G(α + 1) + log(U) / α (Marsaglia and Tsang 2000, section 6)."""
     alpha = alpha.double().clamp(min=torch.finfo(torch.float64).tiny)
     log_uniform = torch.rand(alpha.shape, dtype=torch.float64, generator=generator).neg().log1p()
-    return torch._standard_gamma(alpha + 1, generator=generator).log() + log_uniform / alpha
+    return standard_gamma(alpha + 1, generator).log() + log_uniform / alpha
 
 
 def _check_alpha(key: str, alpha: Tensor, expected: str, shape: tuple[int, ...]) -> None:

@@ -121,6 +121,11 @@ def exact_survivors(digests: np.ndarray) -> np.ndarray:
     return survivors
 
 
+def row_dtype(number: int) -> np.dtype:
+    """Return the integers that number so many things: int32 where they do, else int64."""
+    return np.dtype(np.int32 if number <= 1 << 31 else np.int64)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Meetings:
     """Which documents share a band with another one.
@@ -158,8 +163,8 @@ class Meetings:
             crowded[order[is_crowd]] = True
             shared = (size > 1) & ~is_crowd
             bucket = used + number[shared]
-            members.append(order[shared].astype(np.int32))
-            buckets.append(bucket.astype(np.int32) if used + len(band) < 1 << 31 else bucket)
+            members.append(order[shared].astype(row_dtype(len(band))))
+            buckets.append(bucket.astype(row_dtype(used + len(band))))
             used += len(band)
         member, bucket = np.concatenate(members), np.concatenate(buckets)
         order = np.argsort(member, kind="stable")

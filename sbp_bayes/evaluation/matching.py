@@ -102,7 +102,8 @@ def _ranks(text: np.ndarray, until: int) -> Iterator[np.ndarray]:
     rank = (np.cumsum(counts) - counts)[text]
     tied = np.flatnonzero(counts[text] > 1)
     block = 1
-    yield rank.astype(np.int32)
+    dtype = np.int32 if len(text) <= 1 << 31 else np.int64
+    yield rank.astype(dtype)
     while block < until and len(tied) > 0:
         following = np.append(rank[block:], np.zeros(block, np.int64))[tied]
         key = rank[tied] * len(text) + following
@@ -115,7 +116,7 @@ def _ranks(text: np.ndarray, until: int) -> Iterator[np.ndarray]:
         rank[tied] = group + _last_true(starts) - _last_true(group_starts)
         tied = tied[~(starts & np.append(starts[1:], True))]
         block *= 2
-        yield rank.astype(np.int32)
+        yield rank.astype(dtype)
 
 
 def _last_true(mask: np.ndarray) -> np.ndarray:

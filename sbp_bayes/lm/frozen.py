@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sbp_bayes.base.operators import packed_product
 from sbp_bayes.lm.layers import normalise
 from sbp_bayes.lm.model import Block, Transformer
 
@@ -25,15 +26,16 @@ def freeze(model: Transformer) -> Transformer:
     """
     weight = model.embedding.weight
     can_pack = weight.device.type == "cpu" and weight.dtype == torch.float32
-    if isinstance(model, FrozenTransformer) or not (can_pack and torch.backends.mkldnn.is_available()):
+    if isinstance(model, FrozenTransformer) or not can_pack or packed_product(weight[:1]) is None:
         return model
     return FrozenTransformer(model)
 
 
 def packed(weight_FD: Tensor) -> Product:
     """Return x → x weightᵀ."""
-    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight_FD.detach())
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, laid_out, None, "none", [], "")
+    product = packed_product(weight_FD)
+    assert product is not None
+    return product
 
 
 class FrozenBlock(Block):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from sbp_bayes.base.operators import silu_gradient
 from sbp_bayes.lm.config import RopeScaling
 
 
@@ -183,7 +184,7 @@ class _SwigluLinear(torch.autograd.Function):
         d_hidden, d_gate_up = d_out @ rounded_DF, torch.empty_like(gate_up)
         (gate, up), (d_gate, d_up) = gate_up.chunk(2, dim=-1), d_gate_up.chunk(2, dim=-1)
         torch.mul(F.silu(gate), d_hidden, out=d_up)
-        torch.ops.aten.silu_backward.grad_input(d_hidden.mul_(up), gate, grad_input=d_gate)
+        silu_gradient(d_hidden.mul_(up), gate, d_gate)
         return d_gate_up, d_weight_DF, None
 
 

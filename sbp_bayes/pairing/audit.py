@@ -22,7 +22,8 @@ class SearchReport:
 
     Attributes:
         backend: the search that ran.
-        recall: share of the k nearest that it found on audited rows; 1 for exact search.
+        recall: share of the k nearest that it found, on rows that had no part in choosing the effort (see
+            `held_out_rows`); 1 for exact search.
         effort: ef of the graph, lists probed of the inverted file, or 0.
         bytes_per_vector: of what is searched, before float32 ranks again.
         shards: parts that the vectors were cut into.
@@ -37,7 +38,7 @@ class SearchReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Audit(ArrayRecord):
-    """The truth about up to 500 evenly spaced rows, k neighbours each.
+    """The truth about up to 500 rows, k neighbours each.
 
     Attributes:
         rows: int64 (R,).
@@ -49,9 +50,8 @@ class Audit(ArrayRecord):
     similarities: np.ndarray
 
     @classmethod
-    def of(cls, keys: ExactKeys, k: int) -> "Audit":
-        """Search the keys exactly for the audited ones among them."""
-        rows = audited_rows(len(keys))
+    def of(cls, keys: ExactKeys, k: int, rows: np.ndarray) -> "Audit":
+        """Search the keys exactly for the neighbours of `rows` of them."""
         ids, similarities = unpack(keys.search(keys.unit[rows], rows, k))
         return cls(rows=rows, ids=ids, similarities=similarities)
 
@@ -61,8 +61,18 @@ class Audit(ArrayRecord):
 
 
 def audited_rows(num_rows: int) -> np.ndarray:
-    """Return up to 500 evenly spaced row numbers, int64, rising."""
+    """Return up to 500 evenly spaced row numbers, int64, rising: those that the effort is chosen on."""
     return np.unique(np.linspace(0, num_rows - 1, min(AUDITED_ROWS, num_rows)).astype(np.int64))
+
+
+def held_out_rows(num_rows: int) -> np.ndarray:
+    """Return up to 500 others, evenly spaced among those left: the recall that is reported is on them.
+
+    The effort is the first that suffices on the rows it is chosen on, which flatters its recall there. Where
+    the effort is chosen on all rows, there are no others, and their recall is known, not estimated.
+    """
+    others = np.setdiff1d(np.arange(num_rows), audited_rows(num_rows), assume_unique=True)
+    return others[audited_rows(len(others))] if len(others) else audited_rows(num_rows)
 
 
 Found = tuple[np.ndarray, np.ndarray]
@@ -90,17 +100,20 @@ def search_with_audit(
     *,
     efforts: Iterable[int],
     audit: Audit,
+    held_out: Audit,
     num_rows: int,
     min_recall: float,
 ) -> tuple[Found, int, float]:
-    """Search with rising effort until the recall suffices; return what was found, the effort and recall.
+    """Search with rising effort until the recall suffices; return what was found, the effort, and the recall
+    on other rows, which may lie a little below.
 
     Args:
         name: of the index, for the message.
         search: effort, rows (R,) → their ids and similarities (R, k), each row's the same whatever the
             others are; None where the index reaches fewer than k.
         efforts: rising.
-        audit: the truth.
+        audit: the truth about the rows that the effort is chosen on.
+        held_out: the truth about the rows whose recall is returned.
         num_rows: of all rows.
         min_recall: lowest recall accepted.
 
@@ -112,7 +125,7 @@ def search_with_audit(
         sampled = search(effort, audit.rows)
         recall = 0.0 if sampled is None else audit.recall(sampled[1])
         if recall >= min_recall and (found := search(effort, np.arange(num_rows))) is not None:
-            return found, effort, recall
+            return found, effort, held_out.recall(found[1][held_out.rows])
     neighbours = audit.ids.shape[1]
     raise PairingError(
         f"the {name} finds {recall:.1%} of the {neighbours} neighbours, below {min_recall:.1%}: "

@@ -9,7 +9,7 @@ import torch
 
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.workers import one_thread
-from sbp_bayes.pairing.audit import Audit
+from sbp_bayes.pairing.audit import Audit, audited_rows
 from sbp_bayes.pairing.exact import ExactKeys, num_candidates
 from sbp_bayes.pairing.index import unit_rows
 from sbp_bayes.pairing.lists import make_lists, number_of_lists, probes_needed
@@ -71,7 +71,8 @@ def measure_lists(unit: np.ndarray, k: int, base: Constants = MEASURED) -> Const
         base: has the seconds.
     """
     codes = quantise(unit)
-    lists, audit = make_lists(unit, codes, number_of_lists(len(unit))), Audit.of(ExactKeys(unit, codes), k)
+    lists = make_lists(unit, codes, number_of_lists(len(unit)))
+    audit = Audit.of(ExactKeys(unit, codes), k, audited_rows(len(unit)))
     return dataclasses.replace(base, probes=probes_needed(lists, codes, audit, RECALL))
 
 

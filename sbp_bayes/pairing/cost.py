@@ -13,9 +13,10 @@ def search_flops(search: SearchReport, num_rows: int, dimension: int, k: int) ->
 
     - exact: N² products in 8 bits, and N·S·min(4·k + 24, n) to rank candidates again;
     - inverted, of L lists of which p are asked: S·(n·L + 200·L²) to make the lists, N·S·L to choose among
-      them, N·S·p·n/L to score their keys, N·S·min(1.5·k + 4, n) to rank again, and the audit's min(500, N)·N;
+      them, N·S·p·n/L to score their keys, N·S·min(1.5·k + 4, n) to rank again, and 2·min(500, N)·N for the
+      audits;
     - hnsw, which counts nothing itself: at most 32 links of each candidate that is kept, 200 in building and
-      ef in searching, so N·32·200 + N·S·32·ef as an upper bound, and the audit's.
+      ef in searching, so N·32·200 + N·S·32·ef as an upper bound, and the audits.
 
     Efforts that an audit refused are not counted.
 
@@ -29,7 +30,7 @@ def search_flops(search: SearchReport, num_rows: int, dimension: int, k: int) ->
     asked = num_rows * search.shards
     if search.backend == "exact":
         return 2.0 * dimension * (num_rows**2 + asked * min(num_candidates(k), shard_rows))
-    products = min(AUDITED_ROWS, num_rows) * num_rows
+    products = 2 * min(AUDITED_ROWS, num_rows) * num_rows
     if search.backend == "inverted":
         lists = number_of_lists(shard_rows)
         fitted = ROUNDS * SAMPLED_ROWS_PER_LIST * lists**2

@@ -10,6 +10,7 @@ from sbp_bayes.pairing.audit import Found, SearchReport
 from sbp_bayes.pairing.inverted import inverted_neighbours
 from sbp_bayes.pairing.join import Join, Rows, join_neighbours
 from sbp_bayes.pairing.quantise import ROWS_AT_ONCE
+from sbp_bayes.pairing.scan import refuse_too_many
 from sbp_bayes.pairing.shard import Method
 from sbp_bayes.pairing.threads import blocks, map_threads
 
@@ -42,7 +43,8 @@ def nearest_neighbours(
         ids, int64 (N, k), and similarities, float32 (N, k), a row's own id left out.
 
     Raises:
-        PairingError: a row that is zero or not finite (named), k ≥ N, or an index that fails its audit.
+        PairingError: a row that is zero or not finite (named), k ≥ N, more than 2³² rows, or an index that
+            fails its audit.
         ConfigError: k below 1, an unknown backend or a recall that isn't within 0 to 1.
     """
     return find_neighbours(vectors, k, backend, min_recall=min_recall)[0]
@@ -60,6 +62,7 @@ def find_neighbours(
     require_one_of("backend", backend, get_args(Backend))
     require(k >= 1, "k", k, "at least 1")
     require(0 < min_recall <= 1, "min_recall", min_recall, "above 0, at most 1")
+    refuse_too_many(len(vectors))
     unit, join = unit_rows(vectors), Join() if join is None else join
     if k >= len(unit):
         raise PairingError(f"k = {k} neighbours asked of {len(unit)} documents: k must be below their number")

@@ -15,7 +15,15 @@ import torch
 from scipy import sparse
 
 from sbp_bayes.base.arrays import ArrayRecord
-from sbp_bayes.pairing.audit import Audit, Found, SearchReport, filled, search_with_audit
+from sbp_bayes.pairing.audit import (
+    Audit,
+    Found,
+    SearchReport,
+    audited_rows,
+    filled,
+    held_out_rows,
+    search_with_audit,
+)
 from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.lists import Lists, make_lists, nearest_centres, number_of_lists, probes_needed
 from sbp_bayes.pairing.quantise import Codes, quantise
@@ -152,7 +160,7 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
         codes=lists.codes,
         own=np.arange(len(unit)),
     )
-    audit = Audit.of(keys, k)
+    audit, held_out = (Audit.of(keys, k, rows(len(unit))) for rows in (audited_rows, held_out_rows))
     first = probes_needed(lists, codes, audit, min(1.0, min_recall + MARGIN))
 
     def search_exactly(rows: np.ndarray) -> np.ndarray:
@@ -171,7 +179,13 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
 
     efforts = range(max(MOST_DOUBLINGS, len(lists).bit_length()) + 1)
     found, doublings, recall = search_with_audit(
-        "inverted file", search, efforts=efforts, audit=audit, num_rows=len(unit), min_recall=min_recall
+        "inverted file",
+        search,
+        efforts=efforts,
+        audit=audit,
+        held_out=held_out,
+        num_rows=len(unit),
+        min_recall=min_recall,
     )
     report = SearchReport(
         backend="inverted",

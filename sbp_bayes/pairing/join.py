@@ -24,10 +24,18 @@ from sbp_bayes.base.config import fingerprint, require, require_one_of
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.pairing import hnsw, inverted
-from sbp_bayes.pairing.audit import Audit, Found, SearchReport, audited_rows, filled, search_with_audit
+from sbp_bayes.pairing.audit import (
+    Audit,
+    Found,
+    SearchReport,
+    audited_rows,
+    filled,
+    held_out_rows,
+    search_with_audit,
+)
 from sbp_bayes.pairing.engines import Engine, LocalEngine, Question, Shards
 from sbp_bayes.pairing.parts import Parts
-from sbp_bayes.pairing.scan import unpack
+from sbp_bayes.pairing.scan import refuse_too_many, unpack
 from sbp_bayes.pairing.shard import Method
 from sbp_bayes.pairing.threads import blocks
 
@@ -149,8 +157,9 @@ def _audited(
         assert packed is not None
         return packed
 
-    rows = audited_rows(len(work.own))
-    truth = unpack(search_exactly(rows))
+    def truth_about(rows: np.ndarray) -> Audit:
+        ids, similarities = unpack(search_exactly(rows))
+        return Audit(rows=rows, ids=ids, similarities=similarities)
 
     def search(effort: int, asking: np.ndarray) -> Found | None:
         is_audit = len(asking) < len(work.own)
@@ -162,7 +171,8 @@ def _audited(
         "HNSW index" if method == "hnsw" else "inverted file",
         search,
         efforts=hnsw.efforts(work.k) if method == "hnsw" else inverted.efforts(largest),
-        audit=Audit(rows=rows, ids=truth[0], similarities=truth[1]),
+        audit=truth_about(audited_rows(len(work.own))),
+        held_out=truth_about(held_out_rows(len(work.own))),
         num_rows=len(work.own),
         min_recall=min_recall,
     )
@@ -215,6 +225,7 @@ def _refuse(queries: Rows, keys: Rows, k: int, method: str, join: Join, *, has_o
     require_one_of("method", method, get_args(Method))
     require(k >= 1, "k", k, "at least 1")
     width, number = keys.unit.shape[1], len(keys.unit)
+    refuse_too_many(number)
     if queries.unit.shape[1] != width:
         raise PairingError(f"queries of width {queries.unit.shape[1]} asked of keys of width {width}")
     if k > number - has_own:

@@ -124,6 +124,11 @@ def neighbour_ranks(ids: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
     return ranks
 
 
+def pair_keys(smaller: np.ndarray, larger: np.ndarray, num_rows: int) -> np.ndarray:
+    """Return one uint64 per pair of rows, in the order of the pairs; there is room for 2³² rows."""
+    return smaller.astype(np.uint64) * np.uint64(num_rows) + larger.astype(np.uint64)
+
+
 def _unordered(
     ids: np.ndarray, similarities: np.ndarray, is_above: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -131,7 +136,7 @@ def _unordered(
     rows, columns = np.nonzero(is_above)
     others = ids[rows, columns]
     smaller, larger = np.minimum(rows, others), np.maximum(rows, others)
-    _, once = np.unique(smaller * len(ids) + larger, return_index=True)
+    _, once = np.unique(pair_keys(smaller, larger, len(ids)), return_index=True)
     return smaller[once], larger[once], similarities[rows, columns][once]
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.operators import int8_products
 from sbp_bayes.pairing.quantise import Codes
 
 QUERIES_AT_ONCE, KEYS_AT_ONCE = 256, 4096
@@ -27,7 +29,10 @@ Part = tuple[slice, slice]
 NOTHING = np.iinfo(np.int64).max
 """Stands for no key among packed ones, and comes after all of them."""
 
-_LOW = 0xFFFFFFFF
+MOST_KEYS = 1 << 32
+"""Keys that can be told apart where a score and a key's number share 64 bits."""
+
+_LOW = MOST_KEYS - 1
 _buffers = threading.local()
 
 with warnings.catch_warnings():  # torch says once that sparse rows are in beta
@@ -113,6 +118,15 @@ def queries_for(num_keys: int) -> int:
     return max(QUERIES_AT_ONCE, SCORES_AT_ONCE // 4 // min(max(num_keys, 1), KEYS_AT_ONCE))
 
 
+def refuse_too_many(num_keys: int) -> None:
+    """Raise a `PairingError` if the numbers of so many keys do not fit beside their scores."""
+    if num_keys > MOST_KEYS:
+        raise PairingError(
+            f"{num_keys:,} documents: neighbours are searched among {MOST_KEYS:,} at most, "
+            "whose numbers take 32 bits"
+        )
+
+
 def pack(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Return int64 numbers whose ascending order is: by falling score, then by rising id (below 2³²).
 
@@ -177,10 +191,7 @@ def _scores(queries_QD: Tensor, keys: Codes, parts: Sequence[Part], width: int) 
         row, end = end, end + len(queries)
         if len(tile):
             products = _buffer("products", torch.int32, len(queries), len(tile))
-            if queries.shape[1] == 1:  # the product below takes a transposed column for a row
-                torch.mul(queries.int(), tile.codes.T.int(), out=products)
-            else:
-                torch._int_mm(queries, tile.codes.T, out=products)
+            int8_products(queries, tile.codes, products)
             torch.mul(products, tile.scales, out=scores_QL[row:end, : len(tile)])
         if len(tile) < width:
             scores_QL[row:end, len(tile) :] = -torch.inf

@@ -147,7 +147,6 @@ class Engine:
 
 
 def _is_of_compiler(error: RuntimeError) -> bool:
-    from torch._dynamo.exc import BackendCompilerFailed
-    from torch._inductor.exc import TritonMissing
-
-    return isinstance(error, BackendCompilerFailed | TritonMissing)
+    # By name: torch has no public module from which these could be imported.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return not names.isdisjoint({"BackendCompilerFailed", "TritonMissing"})
