@@ -174,8 +174,8 @@ class Meetings:
 class NearDuplicates:
     """Finds near duplicates block by block of documents, in order.
 
-    Memory: `Meetings`, 16 bytes for each of the rarest shingles of crowded documents, and a cache of
-    shingles of 64 MiB.
+    Memory: `Meetings`, 320 bytes for each crowded document and some 16 for each of its rarest shingles, and a
+    cache of shingles of 64 MiB.
     """
 
     def __init__(
