@@ -86,7 +86,10 @@ class Estimate:
 
     def p_value(self, null: float = 0.0) -> float:
         """Return the two-sided p-value of the hypothesis that the true value is `null`."""
-        return min(1.0, 2 * self.p_above(null) if self.value > null else 2 * (1 - self.p_above(null)))
+        if self.standard_error == 0:
+            return float(self.value == null)
+        above = self.p_above(null)
+        return 2 * min(above, 1 - above)
 
     def p_above(self, null: float = 0.0) -> float:
         """Return the one-sided p-value of the hypothesis that the true value is at most `null`."""

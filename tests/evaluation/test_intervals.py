@@ -200,6 +200,14 @@ def test_arms_are_not_paired_by_repeating_a_seed_or_a_document() -> None:
             share_interval(base, base, other, tokens)
 
 
+@pytest.mark.parametrize(
+    ("value", "p_above", "p_value"), [(1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (-1.0, 1.0, 0.0)]
+)
+def test_p_values_where_nothing_varies(value: float, p_above: float, p_value: float) -> None:
+    estimate = mean_over_seeds(np.full(3, value))
+    assert (estimate.p_above(), estimate.p_value()) == (p_above, p_value)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_no_number_is_refused(value: float) -> None:
     losses = np.ones((2, 3))

@@ -12,7 +12,7 @@ import scipy.stats
 
 from experiments.claims.__main__ import main, markdown
 from experiments.claims.evidence import Evidence, collect
-from experiments.claims.judge import _phases, judge
+from experiments.claims.judge import NOTHING, _no_gain, _phases, judge
 from experiments.claims.predictor import (
     chance_of,
     explained,
@@ -281,6 +281,48 @@ def test_chance_of_a_prediction() -> None:
         for _ in range(400)
     ]
     assert np.mean(np.array(chances) <= 0.1) == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 400))
+
+
+def test_a_prediction_elsewhere_has_an_r2_for_each_seed() -> None:
+    given = evidence()
+    found = next(claim for claim in judge(given) if claim.name == "f2")
+    worlds = predict_worlds(given)
+    gains_SW = np.array([[given.gain(p.world)[seed] for p in worlds] for seed in range(len(SEEDS))])
+    r2_S = [
+        explained([dataclasses.replace(p, gain=g) for p, g in zip(worlds, gains_W, strict=True)])
+        for gains_W in gains_SW
+    ]
+    assert found.value == pytest.approx(np.mean(r2_S) - 0.5)
+    assert found.p_value == pytest.approx(scipy.stats.ttest_1samp(r2_S, 0.5).pvalue)
+
+
+def test_a_setting_is_tested_by_students_t_of_its_seeds() -> None:
+    gains = np.array([0.1, 0.2, 0.25])
+    test = scipy.stats.ttest_1samp(gains, 0, alternative="greater")
+    half = gains.mean() - scipy.stats.ttest_1samp(gains, 0).confidence_interval().low
+    cell = evidence().phase_diagram["cells"][3] | {"gain": gains.mean(), "gain_half_width": half}
+    alone = _phases(dataclasses.replace(evidence(), phase_diagram={"cells": [cell]}))[0]
+    assert alone.p_value == pytest.approx(test.pvalue)
+
+
+def test_that_no_arm_gains_is_judged_by_the_arm_that_speaks_most_against_it() -> None:
+    """All within: the largest p-value. One outside: its own, times the number of arms."""
+    spread = 1e-3 * np.array([-1.0, 0.0, 1.0])
+    gains = {"one": 0.001 + spread, "two": 0.003 + spread, "three": spread}
+    claim = _no_gain(gains)
+    assert "(two)" in claim.statistic
+    assert claim.p_value == within_margin("", "", "", gains["two"], margin=NOTHING, evidence="").p_value
+    claim = _no_gain(gains | {"two": 0.02 + spread})
+    outside = within_margin("", "", "", 0.02 + spread, margin=NOTHING, evidence="").p_value
+    assert (claim.tends, claim.p_value) == ("refuted", pytest.approx(3 * outside))
+
+
+def test_the_lowest_of_many_synthesizers_is_corrected_for_their_number() -> None:
+    """3 standard errors below the floor: by chance once in 741, and of 20 synthesizers once in 37."""
+    claim = next(c for c in judge(evidence(measures=measures(1.0, 0.97, 1.4, 0.88))) if c.name == "b2")
+    number = int(claim.evidence.split()[0])
+    assert number > 1
+    assert claim.p_value == pytest.approx(number * scipy.stats.norm.cdf(claim.value))
 
 
 def test_a_prediction_that_explains_no_half_is_not_supported() -> None:

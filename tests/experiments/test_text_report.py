@@ -159,6 +159,8 @@ def test_everything_that_prints_intervals_says_what_they_are_over(report):
         assert left_out in rendered
     report["seeds"] = list(range(5))
     assert "few" not in what_intervals_hold(report)
+    report["over_seeds_alone"] = True
+    assert "95% interval over 5 seeds alone: " in headline(report)
 
 
 def test_the_terminal_fits_80_columns_without_cutting_a_number(report):
