@@ -11,7 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.corpus import Corpus
+
+MOST_SYMBOLS = 3_037_000_499
+"""Tokens and document ends that can be ranked: a pair of ranks is one int64, and this number's square fits."""
 
 
 class MatchIndex:
@@ -21,7 +25,11 @@ class MatchIndex:
     """
 
     def __init__(self, references: Corpus, queries: Corpus) -> None:
-        """Rank all suffixes, up to the length of the longest query."""
+        """Rank all suffixes, up to the length of the longest query.
+
+        Raises:
+            CorpusError: more tokens and documents than can be ranked.
+        """
         assert references.offsets[-1] > 0, "no reference tokens"
         text, self._reference_suffix, self._query_suffix = _end_to_end(references, queries)
         longest = int(queries.lengths.max(initial=0))
@@ -85,6 +93,12 @@ class MatchIndex:
 def _end_to_end(references: Corpus, queries: Corpus) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return all documents, each closed by a symbol of its own, and where each token went."""
     lengths = np.concatenate([references.lengths, queries.lengths])
+    num_symbols = int(lengths.sum()) + len(lengths)
+    if num_symbols > MOST_SYMBOLS:
+        raise CorpusError(
+            f"{num_symbols:,} tokens and documents: matches are searched among {MOST_SYMBOLS:,} at most, "
+            "two of whose ranks take 64 bits"
+        )
     tokens = np.concatenate([references.tokens, queries.tokens]).astype(np.int64)
     suffix = np.arange(len(tokens)) + np.repeat(np.arange(len(lengths)), lengths)
     text = np.empty(len(tokens) + len(lengths), np.int64)

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.corpus import Corpus, Document
+from sbp_bayes.evaluation import matching
 from sbp_bayes.evaluation.matching import MatchIndex
 
 Documents = list[list[int]]
@@ -61,3 +63,12 @@ def test_a_whole_copy_of_one_symbol(length: int) -> None:
     index = MatchIndex(copy, copy)
     assert index.in_any().tolist() == list(range(length, 0, -1))
     assert index.in_own(np.zeros(1, np.int64)).tolist() == list(range(length, 0, -1))
+
+
+def test_more_symbols_than_can_be_ranked_are_named(monkeypatch):
+    """The square of the limit fits into int64, its successor's does not; 4 tokens and 2 documents are 6."""
+    assert matching.MOST_SYMBOLS**2 <= np.iinfo(np.int64).max < (matching.MOST_SYMBOLS + 1) ** 2
+    monkeypatch.setattr(matching, "MOST_SYMBOLS", 6)
+    MatchIndex(corpus([[2, 3]]), corpus([[2, 3]]))
+    with pytest.raises(CorpusError, match="7 tokens and documents: .* 6 at most"):
+        MatchIndex(corpus([[2, 3, 4]]), corpus([[2, 3]]))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.pairing import exact, find_neighbours, index, inverted, nearest_neighbours, scan
-from sbp_bayes.pairing.audit import Audit, audited_rows, held_out_rows
-from sbp_bayes.pairing.join import Join
+from sbp_bayes.pairing.audit import Audit, audited_rows, held_out_rows, search_with_audit
+from sbp_bayes.pairing.join import Join, Rows, join_neighbours
 from sbp_bayes.pairing.lists import make_lists, nearest_centres, probes_needed
 from sbp_bayes.pairing.quantise import quantise
 
@@ -284,6 +284,28 @@ def test_the_reported_recall_is_that_of_the_other_rows(backend, shards, monkeypa
     assert report.recall == 0.25
 
 
+def test_each_row_that_is_held_out_is_compared_with_its_own_neighbours():
+    """All of the rows that choose are found, and every other one of those held out."""
+
+    def truth(rows):
+        return Audit(rows=rows, ids=rows[:, None], similarities=np.ones((len(rows), 1), np.float32))
+
+    def search(_, rows):
+        is_found = (rows < 10) | (rows % 2 == 0)
+        return rows[:, None], is_found[:, None].astype(np.float32)
+
+    _, effort, recall = search_with_audit(
+        "index",
+        search,
+        efforts=[3],
+        audit=truth(np.arange(10)),
+        held_out=truth(np.arange(10, 20)),
+        num_rows=20,
+        min_recall=0.9,
+    )
+    assert (effort, recall) == (3, 0.5)
+
+
 def test_more_rows_than_numbers_fit_are_named(monkeypatch):
     with pytest.raises(PairingError, match=r"4,294,967,297 documents: .* 4,294,967,296 at most"):
         scan.refuse_too_many((1 << 32) + 1)
@@ -291,6 +313,9 @@ def test_more_rows_than_numbers_fit_are_named(monkeypatch):
     monkeypatch.setattr(scan, "MOST_KEYS", 30)
     with pytest.raises(PairingError, match="31 documents"):
         nearest_neighbours(random_vectors(31, 8), 3)
+    keys = Rows.numbered(index.unit_rows(random_vectors(31, 8)))
+    with pytest.raises(PairingError, match="31 documents"):
+        join_neighbours(keys, keys, 3)
 
 
 def test_the_last_number_that_fits_is_packed_and_unpacked():

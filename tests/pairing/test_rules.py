@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError, PairingError
-from sbp_bayes.pairing.rules import REJECTIONS, PairRules, neighbour_ranks, ordered_pairs
+from sbp_bayes.pairing.rules import REJECTIONS, PairRules, neighbour_ranks, ordered_pairs, pair_keys
 from sbp_bayes.pairing.salted import most_similar
 
 WORDS = [f"w{i}" for i in range(40)]
@@ -128,3 +128,13 @@ def test_only_itself_above_alpha_names_the_highest_similarity_of_others():
 def test_limit_out_of_range_is_named():
     with pytest.raises(ConfigError, match="max_pairs_per_document"):
         PairRules(alpha=0.5, max_pairs_per_document=0)
+
+
+def test_pairs_of_as_many_rows_as_fit_have_keys_of_their_own():
+    num_rows = 1 << 32
+    smaller, larger = np.array(
+        [[0, 1], [0, num_rows - 1], [1 << 31, 1 << 31], [num_rows - 2, num_rows - 1]]
+    ).T
+    keys = pair_keys(smaller, larger, num_rows)
+    wanted = [a * num_rows + b for a, b in zip(smaller.tolist(), larger.tolist(), strict=True)]
+    assert keys.tolist() == wanted
