@@ -15,7 +15,7 @@ from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.corpus import Corpus
 
 MOST_SYMBOLS = 3_037_000_499
-"""Tokens and document ends that can be ranked: a pair of ranks is one int64, and this number's square fits."""
+"""Tokens and document ends that can be ranked: a pair of ranks is one int64, which holds its square."""
 
 
 class MatchIndex:

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from sbp_bayes.base.arrays import ArrayRecord
+from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.threads import blocks, map_threads
 
 STEPS = 127
 """A vector's largest component becomes ±127."""
+
+MOST_COMPONENTS = ((1 << 31) - 1) // STEPS**2
+"""Width up to which the largest dot product fits into 32 bits."""
 
 ROWS_AT_ONCE = 4096
 
@@ -50,7 +54,16 @@ class Codes(ArrayRecord):
 
 
 def quantise(vectors: np.ndarray) -> Codes:
-    """Return rows of float32 (N, D), finite and none of them zero, in 8 bits: each component rounded."""
+    """Return rows of float32 (N, D), finite and none of them zero, in 8 bits: each component rounded.
+
+    Raises:
+        PairingError: rows so wide that a dot product could overflow.
+    """
+    if vectors.shape[1] > MOST_COMPONENTS:
+        raise PairingError(
+            f"vectors of width {vectors.shape[1]:,}: neighbours are searched up to {MOST_COMPONENTS:,}, "
+            "where dot products take 32 bits"
+        )
     codes, scales = np.empty(vectors.shape, np.int8), np.empty(len(vectors), np.float32)
 
     def quantise_block(rows: slice) -> None:

@@ -70,5 +70,5 @@ def test_more_symbols_than_can_be_ranked_are_named(monkeypatch):
     assert matching.MOST_SYMBOLS**2 <= np.iinfo(np.int64).max < (matching.MOST_SYMBOLS + 1) ** 2
     monkeypatch.setattr(matching, "MOST_SYMBOLS", 6)
     MatchIndex(corpus([[2, 3]]), corpus([[2, 3]]))
-    with pytest.raises(CorpusError, match="7 tokens and documents: .* 6 at most"):
+    with pytest.raises(CorpusError, match=r"7 tokens and documents: .* 6 at most"):
         MatchIndex(corpus([[2, 3, 4]]), corpus([[2, 3]]))

@@ -11,7 +11,7 @@ from sbp_bayes.pairing import exact, find_neighbours, index, inverted, nearest_n
 from sbp_bayes.pairing.audit import Audit, audited_rows, held_out_rows, search_with_audit
 from sbp_bayes.pairing.join import Join, Rows, join_neighbours
 from sbp_bayes.pairing.lists import make_lists, nearest_centres, probes_needed
-from sbp_bayes.pairing.quantise import quantise
+from sbp_bayes.pairing.quantise import MOST_COMPONENTS, quantise
 
 
 def random_vectors(num_rows, width, seed=0):
@@ -316,6 +316,15 @@ def test_more_rows_than_numbers_fit_are_named(monkeypatch):
     keys = Rows.numbered(index.unit_rows(random_vectors(31, 8)))
     with pytest.raises(PairingError, match="31 documents"):
         join_neighbours(keys, keys, 3)
+
+
+def test_vectors_whose_products_could_overflow_are_named():
+    """At the limit a product of the largest components is right, beyond it would be negative."""
+    codes = quantise(np.ones((2, MOST_COMPONENTS), np.float32))
+    assert scan.best_keys(codes.codes[:1], codes, 2)[1].min() > 0
+    for backend in ("exact", "inverted", "hnsw"):
+        with pytest.raises(PairingError, match=r"width 133,145: .* up to 133,144"):
+            nearest_neighbours(np.ones((3, MOST_COMPONENTS + 1), np.float32), 1, backend)
 
 
 def test_the_last_number_that_fits_is_packed_and_unpacked():
