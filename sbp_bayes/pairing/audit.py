@@ -66,13 +66,15 @@ def audited_rows(num_rows: int) -> np.ndarray:
 
 
 def held_out_rows(num_rows: int) -> np.ndarray:
-    """Return up to 500 others, evenly spaced among those left: the recall that is reported is on them.
+    """Return 500 others, evenly spaced among those left: the recall that is reported is on them.
 
-    The effort is the first that suffices on the rows it is chosen on, which flatters its recall there. Where
-    the effort is chosen on all rows, there are no others, and their recall is known, not estimated.
+    The effort is the first that suffices on the rows it is chosen on, which flatters its recall there. Of up
+    to 1,000 rows all are returned: their recall is then known, not estimated.
     """
+    if num_rows <= 2 * AUDITED_ROWS:
+        return np.arange(num_rows)
     others = np.setdiff1d(np.arange(num_rows), audited_rows(num_rows), assume_unique=True)
-    return others[audited_rows(len(others))] if len(others) else audited_rows(num_rows)
+    return others[audited_rows(len(others))]
 
 
 Found = tuple[np.ndarray, np.ndarray]
