@@ -232,7 +232,6 @@ def test_bad_settings_are_named(tmp_path, key, value) -> None:
         ("beta2", -0.1),
         ("weight_decay", -0.1),
         ("weight_decay", math.nan),
-        ("schedule", "linear"),
         ("decay_share", 1.1),
         ("z_loss", -1e-4),
     ],
@@ -240,6 +239,11 @@ def test_bad_settings_are_named(tmp_path, key, value) -> None:
 def test_bad_optimiser_settings_are_named(key, value) -> None:
     with pytest.raises(ConfigError, match=f"{key} = {value!r} is out of range"):
         dataclasses.replace(OptimiserConfig(), **{key: value})
+
+
+def test_an_unknown_schedule_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="schedule = 'linear': expected one of cosine, wsd"):
+        OptimiserConfig(schedule="linear")
 
 
 def test_decay_spares_vectors_and_embeddings() -> None:
