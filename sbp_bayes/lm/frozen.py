@@ -5,37 +5,27 @@ PyTorch's own product, with equal bits for a row whatever the other rows are. Ga
 once, not every position.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sbp_bayes.base.operators import packed_product
+from sbp_bayes.base.operators import packed_product, packs_weights
 from sbp_bayes.lm.layers import normalise
 from sbp_bayes.lm.model import Block, Transformer
-
-Product = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
 def freeze(model: Transformer) -> Transformer:
     """Return a model that computes what `model` does now, faster; later changes of weights don't reach it.
 
-    It has no gradients and no weights to save. A model that isn't float32 on a processor is returned itself.
+    It has no gradients and no weights to save. A model that isn't float32 on a processor is
+    returned itself, and so is any where torch's operators for it are not usable.
     """
     weight = model.embedding.weight
     can_pack = weight.device.type == "cpu" and weight.dtype == torch.float32
-    if isinstance(model, FrozenTransformer) or not can_pack or packed_product(weight[:1]) is None:
+    if isinstance(model, FrozenTransformer) or not (can_pack and packs_weights()):
         return model
     return FrozenTransformer(model)
-
-
-def packed(weight_FD: Tensor) -> Product:
-    """Return x → x weightᵀ."""
-    product = packed_product(weight_FD)
-    assert product is not None
-    return product
 
 
 class FrozenBlock(Block):
@@ -45,10 +35,10 @@ class FrozenBlock(Block):
         nn.Module.__init__(self)
         self.config, self.attention_backend = block.config, block.attention_backend
         self.q_norm, self.k_norm = block.q_norm, block.k_norm
-        self._qkv = packed(block.qkv * block.attention_norm)
-        self._out = packed(block.attention_out)
-        self._gate_up = packed(block.gate_up * block.feed_forward_norm)
-        self._down = packed(block.down)
+        self._qkv = packed_product(block.qkv * block.attention_norm)
+        self._out = packed_product(block.attention_out)
+        self._gate_up = packed_product(block.gate_up * block.feed_forward_norm)
+        self._down = packed_product(block.down)
 
     def read(self, x_BTD: Tensor) -> Tensor:
         """Return queries, keys and values side by side."""
@@ -73,7 +63,7 @@ class FrozenTransformer(Transformer):
         self.embedding, self.final_norm = model.embedding, model.final_norm
         self.register_buffer("rotary", model.get_buffer("rotary"), persistent=False)
         self.blocks = nn.ModuleList(FrozenBlock(block) for block in model.layers)
-        self._head = packed(model.head_VD)
+        self._head = packed_product(model.head_VD)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the output head's products."""

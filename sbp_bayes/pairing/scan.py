@@ -128,13 +128,40 @@ def refuse_too_many(num_keys: int) -> None:
 
 
 def pack(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return int64 numbers whose ascending order is: by falling score, then by rising id (below 2³²).
+    """Return int64 numbers whose ascending order is: by falling score, then by rising id.
 
     A float32's bits, those below the sign flipped where it's negative, are an integer in the same order.
+
+    Args:
+        scores: float32, of any shape.
+        ids: int64, likewise; an id has half of the 64 bits.
+
+    Raises:
+        PairingError: an id that is negative, or not below 2³².
     """
+    _refuse_wide(ids)
     bits = scores.view(np.int32)
     rising = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
     return ((~rising).astype(np.int64) << 32) | ids
+
+
+def shifted(packed: np.ndarray, start: int) -> np.ndarray:
+    """Return packed numbers with `start` added to each id, `NOTHING` left as it is.
+
+    Raises:
+        PairingError: a sum that is not below 2³²: it would change the score.
+    """
+    is_key = packed != NOTHING
+    _refuse_wide((packed & _LOW)[is_key] + start)
+    return np.where(is_key, packed + start, NOTHING)
+
+
+def _refuse_wide(ids: np.ndarray) -> None:
+    if ids.size and not 0 <= ids.min() <= ids.max() <= _LOW:
+        wide = ids.min() if ids.min() < 0 else ids.max()
+        raise PairingError(
+            f"id {wide:,} has no room beside a similarity in 64 bits: a search takes ids from 0 to {_LOW:,}"
+        )
 
 
 def unpack(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from sbp_bayes.pairing.exact import ExactKeys
 from sbp_bayes.pairing.hnsw import HnswIndex
 from sbp_bayes.pairing.inverted import InvertedKeys
-from sbp_bayes.pairing.scan import NOTHING
+from sbp_bayes.pairing.scan import shifted
 
 Method = Literal["exact", "hnsw", "inverted"]
 
@@ -65,7 +65,7 @@ class Shard:
             if reached is None:
                 return None
             found = reached
-        return np.where(found == NOTHING, NOTHING, found + self.start)
+        return shifted(found, self.start)
 
 
 def merge(parts: list[np.ndarray], k: int) -> np.ndarray:

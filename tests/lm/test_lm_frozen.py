@@ -4,8 +4,9 @@ import copy
 
 import torch
 
+from sbp_bayes.base.operators import packed_product
 from sbp_bayes.lm import PRESETS, LMConfig, Transformer, generate
-from sbp_bayes.lm.frozen import FrozenTransformer, freeze, packed
+from sbp_bayes.lm.frozen import FrozenTransformer, freeze
 
 CONFIG = LMConfig(
     vocab_size=300,
@@ -68,7 +69,7 @@ def test_other_types_are_left_as_they_are() -> None:
 @torch.no_grad()
 def test_a_row_of_a_packed_product_has_the_same_bits_in_any_company() -> None:
     generator = torch.Generator().manual_seed(2)
-    product = packed(torch.randn(96, 40, generator=generator))
+    product = packed_product(torch.randn(96, 40, generator=generator))
     rows = torch.randn(128, 40, generator=generator)
     order = torch.randperm(128, generator=generator)
     assert torch.equal(product(rows)[order], product(rows[order]))
