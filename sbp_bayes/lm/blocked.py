@@ -111,7 +111,8 @@ def _weights(scaled_q: Tensor, k_BGSE: Tensor, mask: "CausalMask", queries: slic
     first = keys.start if mask.hides_earlier(queries, keys) else queries.start
     hidden = mask.hidden(queries, slice(first, keys.stop))[:, :, :, None]
     scores[..., first - keys.start :].masked_fill_(hidden, -torch.inf)
-    return scores.softmax(dim=-1)
+    # In the scores' own memory: blocks grow along a row, so what one leaves is a hole too small for the next.
+    return torch.softmax(scores, dim=-1, out=scores)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

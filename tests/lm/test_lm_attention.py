@@ -181,6 +181,12 @@ def test_memory_grows_with_the_length_of_a_row_not_with_its_square(
     assert peaks[2] < 2.1 * peaks[1]
 
 
+def test_weights_take_the_memory_of_their_scores(tmp_path: Path) -> None:
+    q = torch.randn(8, 4, 128, 4, generator=torch.Generator().manual_seed(0))
+    scores = 8 * 4 * 128 * 128 * 4
+    assert peak_bytes(lambda: attention(q, q, q, CausalMask(8, 128), "blocked"), tmp_path) < 1.5 * scores
+
+
 def test_blocked_rounds_to_the_types_of_its_inputs() -> None:
     mask = make_mask("documents", 300)
     inputs = heads(mask, 300)
