@@ -87,9 +87,8 @@ def atomic_directory(path: Path, *, known: Collection[str]) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            permissions = (
-                temporary.stat().st_mode & 0o666
-            )  # a folder's are those of a file and the search bit
+            # A folder's permissions are those of a file and the search bit.
+            permissions = temporary.stat().st_mode & 0o666
             for file in temporary.iterdir():
                 _permit(file, permissions)
                 with open(file, "rb+") as opened:

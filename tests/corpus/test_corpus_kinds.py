@@ -12,7 +12,6 @@ import pytest
 import zstandard
 
 from sbp_bayes.base.errors import CorpusError
-from sbp_bayes.base.progress import use_display
 from sbp_bayes.base.store import read_json, read_json_lines
 from sbp_bayes.corpus import Corpus, CorpusConfig, RejectLog, prepare_corpus, read_documents
 
@@ -30,26 +29,6 @@ def write(path: Path, content: bytes | str) -> Path:
 def settings_for(*paths: Path, **settings) -> CorpusConfig:
     shares = {"validation_share": 0.2, "test_share": 0.2}
     return CorpusConfig(paths=tuple(map(str, paths)), vocab_size=300, **shares, **settings)
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def open(self, *arguments) -> None: ...
-    def advance(self, *arguments) -> None: ...
-    def close(self, *arguments) -> None: ...
-    def say(self, line: str) -> None:
-        self.said.append(line)
-
-
-@pytest.fixture
-def said():
-    """The lines that are shown on stderr."""
-    display = Lines()
-    use_display(display)
-    yield display.said
-    use_display(None)
 
 
 READ = {

@@ -15,7 +15,6 @@ import pytest
 import zstandard
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.base.progress import use_display
 from sbp_bayes.corpus import Corpus, CorpusConfig, RejectLog, prepare_corpus, read_documents
 from sbp_bayes.corpus.compressed import PIECE_BYTES, Decompressed
 from sbp_bayes.corpus.fields import Fields
@@ -235,33 +234,17 @@ def settings_for(path: Path, **settings) -> CorpusConfig:
     return CorpusConfig(paths=(str(path),), vocab_size=300, **shares, **settings)
 
 
-class Lines:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def open(self, *arguments) -> None: ...
-    def advance(self, *arguments) -> None: ...
-    def close(self, *arguments) -> None: ...
-    def say(self, line: str) -> None:
-        self.said.append(line)
-
-
-def test_large_metadata_are_said_once_and_can_be_left_out(tmp_path):
+def test_large_metadata_are_said_once_and_can_be_left_out(tmp_path, said):
     for part in range(2):
         lines = [{"text": text, "n": 1, "vector": [i / 7] * 300} for i, text in enumerate(texts(40))]
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{part}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    display = Lines()
-    use_display(display)
-    try:
-        whole = prepare_corpus(settings_for(tmp_path / "in"), tmp_path / "whole", num_workers=1)
-        (line,) = [line for line in display.said if line.startswith("metadata take")]
-        assert "most of it the field 'vector': --drop-fields" in line
-        display.said.clear()
-        less = prepare_corpus(settings_for(tmp_path / "in", drop_fields=("vector",)), tmp_path / "less")
-        assert not [line for line in display.said if line.startswith("metadata take")]
-    finally:
-        use_display(None)
+    whole = prepare_corpus(settings_for(tmp_path / "in"), tmp_path / "whole", num_workers=1)
+    (line,) = [line for line in said if line.startswith("metadata take")]
+    assert "most of it the field 'vector': --drop-fields" in line
+    said.clear()
+    less = prepare_corpus(settings_for(tmp_path / "in", drop_fields=("vector",)), tmp_path / "less")
+    assert not [line for line in said if line.startswith("metadata take")]
     assert less.counts["metadata_bytes"] < whole.counts["metadata_bytes"] / 100
     assert less.config["drop_fields"] == ["vector"]
     pools = [Corpus.load(manifest.directory / "pool") for manifest in (whole, less)]
