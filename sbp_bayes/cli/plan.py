@@ -10,14 +10,14 @@ from sbp_bayes.cli import inputs
 from sbp_bayes.cli.tables import table
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing import LsaEmbedder
-from sbp_bayes.pairing.calibrate import (
+from sbp_bayes.plan.calibrate import (
     LISTS_MEASURED,
     MEASURED,
     SECONDS_MEASURED,
     measure_constants,
     measure_lists,
 )
-from sbp_bayes.pairing.plan import Constants, PairingPlan, Workload
+from sbp_bayes.plan.pairing import Constants, PairingPlan, Workload
 
 PASSAGE_WORDS = 20
 HOUR, DAY = 3600.0, 86_400.0

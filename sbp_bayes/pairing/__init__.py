@@ -1,28 +1,28 @@
 """Pairing of related documents: embeddings, nearest neighbours, and the rules that make them pairs."""
 
-from sbp_bayes.pairing.audit import SearchReport
-from sbp_bayes.pairing.embed import Embedder
-from sbp_bayes.pairing.embedders import embedder_device, fit_embedder
-from sbp_bayes.pairing.embedding_cache import CachedEmbedder
-from sbp_bayes.pairing.engines import Engine, LocalEngine
-from sbp_bayes.pairing.hidden_states import SelfEmbedder
-from sbp_bayes.pairing.index import find_neighbours, nearest_neighbours
-from sbp_bayes.pairing.join import Join, Rows, join_neighbours
+from sbp_bayes.pairing.embed.cache import CachedEmbedder
+from sbp_bayes.pairing.embed.embedder import Embedder
+from sbp_bayes.pairing.embed.hidden_states import SelfEmbedder
+from sbp_bayes.pairing.embed.lsa import LsaEmbedder
+from sbp_bayes.pairing.embed.minilm import MiniLmEmbedder
+from sbp_bayes.pairing.embed.qwen3 import Qwen3Embedder
+from sbp_bayes.pairing.embed.sentence import SentenceEmbedder
+from sbp_bayes.pairing.embed.table import embedder_device, fit_embedder
+from sbp_bayes.pairing.join.engines import Engine, LocalEngine
+from sbp_bayes.pairing.join.join import Join, Rows, join_neighbours
+from sbp_bayes.pairing.join.ray_engine import RayEngine
 from sbp_bayes.pairing.labels import LabelPrecision, label_agreement, label_precision
-from sbp_bayes.pairing.lsa import LsaEmbedder
-from sbp_bayes.pairing.minilm import MiniLmEmbedder
+from sbp_bayes.pairing.neighbours import find_neighbours, nearest_neighbours
 from sbp_bayes.pairing.pairs import (
     PairConfig,
     build_pairs,
     pair_documents,
 )
-from sbp_bayes.pairing.qwen3 import Qwen3Embedder
-from sbp_bayes.pairing.ray_engine import RayEngine
 from sbp_bayes.pairing.records import PairSet
 from sbp_bayes.pairing.report import PairReport, pair_report, sampled_pairs
-from sbp_bayes.pairing.rules import PairRules
-from sbp_bayes.pairing.sentence import SentenceEmbedder
-from sbp_bayes.pairing.shingles import containment, shingle_overlap
+from sbp_bayes.pairing.rules.pair_rules import PairRules
+from sbp_bayes.pairing.rules.shingles import containment, shingle_overlap
+from sbp_bayes.pairing.search.audit import SearchReport
 
 __all__ = [
     "CachedEmbedder",

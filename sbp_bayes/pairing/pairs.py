@@ -17,17 +17,17 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
-from sbp_bayes.pairing.cost import search_flops
-from sbp_bayes.pairing.embed import Embedder
-from sbp_bayes.pairing.embedders import embedder_device, embedder_inputs, fit_embedder, parse_embedder
-from sbp_bayes.pairing.embedding_cache import CachedEmbedder
-from sbp_bayes.pairing.engines import Engine, LocalEngine
-from sbp_bayes.pairing.index import Backend, find_neighbours, resolved, unit_rows
-from sbp_bayes.pairing.join import Join
+from sbp_bayes.pairing.embed.cache import CachedEmbedder
+from sbp_bayes.pairing.embed.embedder import Embedder
+from sbp_bayes.pairing.embed.table import embedder_device, embedder_inputs, fit_embedder, parse_embedder
+from sbp_bayes.pairing.join.engines import Engine, LocalEngine
+from sbp_bayes.pairing.join.join import Join
+from sbp_bayes.pairing.join.salted import best_by_document
 from sbp_bayes.pairing.labels import label_agreement
+from sbp_bayes.pairing.neighbours import Backend, find_neighbours, resolved, unit_rows
 from sbp_bayes.pairing.records import PairSet
-from sbp_bayes.pairing.rules import PairRules, neighbour_ranks, ordered_pairs
-from sbp_bayes.pairing.salted import best_by_document
+from sbp_bayes.pairing.rules.pair_rules import PairRules, neighbour_ranks, ordered_pairs
+from sbp_bayes.pairing.search.cost import search_flops
 
 TRAIN, VALIDATION = "train", "validation"
 EMBEDDINGS, JOIN = "embeddings", "join"

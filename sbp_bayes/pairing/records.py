@@ -1,4 +1,4 @@
-"""The record of a pairing: ordered pairs of a corpus's documents, on disk and in memory."""
+"""Ordered pairs of a corpus's documents: on disk and in memory, and while they are still being chosen."""
 
 import dataclasses
 import functools
@@ -113,6 +113,39 @@ class PairSet(ArrayRecord):
         if pairs.fingerprint != meta["fingerprint"]:
             raise StoreError(f"{directory}: damaged, its content has changed since it was written")
         return pairs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Edges(ArrayRecord):
+    """Ordered pairs (d1, d2).
+
+    Attributes:
+        first, second: int64 (P,).
+        similarity: float32 (P,).
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    similarity: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, index: np.ndarray) -> "Edges":
+        """Return some of the pairs, by int64 or bool index."""
+        return Edges(first=self.first[index], second=self.second[index], similarity=self.similarity[index])
+
+    def split(self, part: np.ndarray, number: int) -> list["Edges"]:
+        """Return `number` parts, given each pair's, int64 (P,)."""
+        ordered = self.take(np.argsort(part, kind="stable"))
+        ends = np.cumsum(np.bincount(part, minlength=number))
+        return [ordered.take(np.arange(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    @classmethod
+    def joined(cls, parts: list["Edges"]) -> "Edges":
+        """Return the pairs of all parts, of which there is one at least."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def _load_columns(path: Path) -> dict[str, np.ndarray]:

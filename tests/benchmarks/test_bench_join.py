@@ -11,7 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from side_by_side import IS_SMALL, Report, SideBySide, torch_threads
 
 from sbp_bayes.pairing import Join, LocalEngine, find_neighbours
-from sbp_bayes.pairing.salted import Balance, Edges, best_by_document
+from sbp_bayes.pairing.join.salted import Balance, best_by_document
+from sbp_bayes.pairing.records import Edges
 
 ROWS, WIDTH, K = 1000 if IS_SMALL else 20_000, 384, 10
 SHARDS = (2, 4, 8)

@@ -25,8 +25,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sbp_bayes.base.errors import SbpError
 from sbp_bayes.corpus.packaged import read_packaged
 from sbp_bayes.pairing import MiniLmEmbedder, find_neighbours
-from sbp_bayes.pairing.exact import exact_neighbours
-from sbp_bayes.pairing.index import unit_rows
+from sbp_bayes.pairing.neighbours import unit_rows
+from sbp_bayes.pairing.search.exact import exact_neighbours
 
 ROWS = int(os.environ.get("SBP_BENCH_ROWS", "200000"))
 EMBEDDER = os.environ.get("SBP_BENCH_EMBEDDER", "lsa")

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 
 from sbp_bayes.cli.plan import _bytes, _hours
-from sbp_bayes.pairing.calibrate import MEASURED, measure_constants
-from sbp_bayes.pairing.plan import PairingPlan, Workload
+from sbp_bayes.plan.calibrate import MEASURED, measure_constants
+from sbp_bayes.plan.pairing import PairingPlan, Workload
 
 
 def test_plan_at_the_paper_s_scale(sbp):

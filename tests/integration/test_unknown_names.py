@@ -13,8 +13,8 @@ from sbp_bayes.corpus import read_documents
 from sbp_bayes.lm import matmul_dtype
 from sbp_bayes.lm.attention import choose_backend
 from sbp_bayes.pairing import PairConfig, nearest_neighbours
-from sbp_bayes.pairing.embedders import fit_embedder
-from sbp_bayes.pairing.join import Rows, join_neighbours
+from sbp_bayes.pairing.embed.table import fit_embedder
+from sbp_bayes.pairing.join.join import Rows, join_neighbours
 from sbp_bayes.synthesis import ScreenConfig
 from sbp_bayes.training import EngineConfig, OptimiserConfig
 from toy_worlds import make_world

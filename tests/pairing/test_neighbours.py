@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import ConfigError, PairingError
-from sbp_bayes.pairing import exact, find_neighbours, index, inverted, nearest_neighbours, scan
-from sbp_bayes.pairing.audit import Audit, audited_rows, held_out_rows, search_with_audit
-from sbp_bayes.pairing.join import Join, Rows, join_neighbours
-from sbp_bayes.pairing.lists import make_lists, nearest_centres, probes_needed
-from sbp_bayes.pairing.quantise import MOST_COMPONENTS, quantise
+from sbp_bayes.pairing import find_neighbours, nearest_neighbours, neighbours
+from sbp_bayes.pairing.join.join import Join, Rows, join_neighbours
+from sbp_bayes.pairing.search import exact, inverted, scan
+from sbp_bayes.pairing.search.audit import Audit, audited_rows, held_out_rows, search_with_audit
+from sbp_bayes.pairing.search.lists import make_lists, nearest_centres, probes_needed
+from sbp_bayes.pairing.search.quantise import MOST_COMPONENTS, quantise
 
 
 def random_vectors(num_rows, width, seed=0):
@@ -36,7 +37,7 @@ def test_exact_search_is_brute_force(data, num_rows, width, seed):
 
 def by_brute_force(vectors, k):
     """Neighbours in float64, ties by the smaller row."""
-    unit = index.unit_rows(vectors).astype(np.float64)
+    unit = neighbours.unit_rows(vectors).astype(np.float64)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
     order = np.argsort(-cosines.round(12), axis=1, kind="stable")[:, :k]
@@ -85,7 +86,7 @@ def test_exact_search_resolves_what_8_bits_cannot():
     """Rows within 1e-3 of each other: a byte a component sees them as nearly one."""
     vectors = random_vectors(1, 48) + 1e-3 * random_vectors(700, 48, seed=1)
     ids, _ = nearest_neighbours(vectors, 4, "exact")
-    unit = index.unit_rows(vectors).astype(np.float64)
+    unit = neighbours.unit_rows(vectors).astype(np.float64)
     true = np.sort(np.where(np.eye(700, dtype=bool), -np.inf, unit @ unit.T), axis=1)[:, :-5:-1]
     np.testing.assert_allclose(np.take_along_axis(unit @ unit.T, ids, axis=1), true, atol=2e-7)
 
@@ -130,7 +131,7 @@ def test_inverted_file_finds_what_exact_search_finds(num_clusters, width):
     assert found >= 0.93  # the audit saw 500 rows of 2,500
     assert not (ids == np.arange(2500)[:, None]).any()
     assert all(len(set(row)) == 10 for row in ids.tolist())
-    unit = index.unit_rows(vectors)
+    unit = neighbours.unit_rows(vectors)
     np.testing.assert_allclose(similarities, np.einsum("nd,nkd->nk", unit, unit[ids]), atol=1e-6)
     assert (np.diff(similarities, axis=1) <= 0).all()
 
@@ -193,7 +194,7 @@ def test_lists_offer_a_few_k_at_a_time_where_none_is_near(monkeypatch):
 
 
 def test_probes_needed_is_what_a_search_needs():
-    unit = index.unit_rows(clustered_vectors(2000, 16, 40))
+    unit = neighbours.unit_rows(clustered_vectors(2000, 16, 40))
     codes = quantise(unit)
     lists, audit = make_lists(unit, codes, 64), Audit.of(exact.ExactKeys(unit), 10, audited_rows(2000))
     probes = probes_needed(lists, codes, audit, 0.9)
@@ -233,7 +234,7 @@ def test_graph_finds_what_exact_search_finds():
     ids, similarities = nearest_neighbours(vectors, 10, "hnsw")
     exact_ids, _ = nearest_neighbours(vectors, 10, "exact")
     found = np.mean([len(set(a) & set(b)) for a, b in zip(ids, exact_ids, strict=True)]) / 10
-    assert found >= index.MIN_RECALL
+    assert found >= neighbours.MIN_RECALL
     assert not (ids == np.arange(1500)[:, None]).any()
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(similarities, np.einsum("nd,nkd->nk", unit, unit[ids]), atol=1e-5)
@@ -280,7 +281,7 @@ def test_the_reported_recall_is_that_of_the_other_rows(backend, shards, monkeypa
     monkeypatch.setattr(
         Audit, "recall", lambda audit, _: 1.0 if np.array_equal(audit.rows, audited_rows(1500)) else 0.25
     )
-    _, report = index.find_neighbours(vectors, 5, backend, join=Join(num_shards=shards))
+    _, report = neighbours.find_neighbours(vectors, 5, backend, join=Join(num_shards=shards))
     assert report.recall == 0.25
 
 
@@ -313,7 +314,7 @@ def test_more_rows_than_numbers_fit_are_named(monkeypatch):
     monkeypatch.setattr(scan, "MOST_KEYS", 30)
     with pytest.raises(PairingError, match="31 documents"):
         nearest_neighbours(random_vectors(31, 8), 3)
-    keys = Rows.numbered(index.unit_rows(random_vectors(31, 8)))
+    keys = Rows.numbered(neighbours.unit_rows(random_vectors(31, 8)))
     with pytest.raises(PairingError, match="31 documents"):
         join_neighbours(keys, keys, 3)
 
