@@ -10,7 +10,7 @@ from sbp_bayes.base.errors import ConfigError
 from toy_worlds.exchangeable import DirichletUnigram, StyleAndTopic, Uniform, UnigramMixture
 from toy_worlds.hidden_markov import HmmMixture, Mess3Mixture
 from toy_worlds.hierarchical import TopicTree
-from toy_worlds.knowledge import FactViews
+from toy_worlds.knowledge import Biographies, FactViews
 from toy_worlds.markov import DirichletMarkovChain, MarkovMixture
 
 WORLDS: Mapping[str, type] = MappingProxyType(
@@ -23,6 +23,7 @@ WORLDS: Mapping[str, type] = MappingProxyType(
         "hmm_mixture": HmmMixture,
         "mess3_mixture": Mess3Mixture,
         "fact_views": FactViews,
+        "biographies": Biographies,
         "style_and_topic": StyleAndTopic,
         "topic_tree": TopicTree,
     }

@@ -40,6 +40,15 @@ SMALL = {
     },
     "mess3_mixture": {"num_concepts": 3, "doc_length": 4},
     "fact_views": {"num_concepts": 4, "num_slots": 3, "num_values": 2, "num_stated": 2, "noise": 0.1},
+    "biographies": {
+        "num_concepts": 4,
+        "num_attributes": 1,
+        "num_values": 3,
+        "num_stated": 1,
+        "num_templates": 2,
+        "noise": 0.1,
+        "num_names": 1,
+    },
     "style_and_topic": {"num_concepts": 3, "vocab_size": 3, "doc_length": 4, "num_styles": 2},
 }
 every_world = pytest.mark.parametrize("name", SMALL)

@@ -43,6 +43,29 @@ FINITE: dict[str, tuple[str, dict[str, Any]]] = {
         "fact_views",
         {"num_concepts": 5, "num_slots": 3, "num_values": 2, "num_stated": 3, "noise": 0.0},
     ),
+    "biographies": (
+        "biographies",
+        {
+            "num_concepts": 3,
+            "num_attributes": 1,
+            "num_values": 2,
+            "num_stated": 1,
+            "num_templates": 2,
+            "noise": 0.3,
+            "num_names": 2,
+        },
+    ),
+    "biographies, no noise": (
+        "biographies",
+        {
+            "num_concepts": 2,
+            "num_attributes": 1,
+            "num_values": 2,
+            "num_stated": 1,
+            "num_templates": 3,
+            "noise": 0.0,
+        },
+    ),
     "styles": (
         "style_and_topic",
         {"num_concepts": 3, "vocab_size": 3, "doc_length": 3, "num_styles": 2, "style_share": 0.4},

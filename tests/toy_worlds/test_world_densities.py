@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from sbp_bayes.base.errors import ConceptError, ConfigError
 from toy_worlds import make_world
 from toy_worlds.hidden_markov import forward
+from toy_worlds.knowledge.biography_words import ATTRIBUTES, NAMES
 
 EXACT = {"rtol": 1e-10, "atol": 1e-14}
 Document = list[int]
@@ -72,6 +73,23 @@ def styles(world: Any, c: int, d: Document) -> float:
     return sum(math.prod(words[t, j].item() for t in d) for j in range(world.num_styles)) / world.num_styles
 
 
+def biography(world: Any, c: int, d: Document) -> float:
+    """Each sentence's attribute among those left, its phrase among the attribute's, and its value."""
+    prob, left = 1.0, list(range(world.num_attributes))
+    for start in range(0, len(d), 4):
+        statements = world.parse(d[start : start + 4])
+        names = [attribute.name for attribute in ATTRIBUTES]
+        if statements == [None] or names.index(statements[0].attribute) not in left:
+            return 0.0
+        (said,), own = statements, world.tables_KF[c]
+        attribute = names.index(said.attribute)
+        true = said.value == ATTRIBUTES[attribute].values[own[attribute]]
+        prob *= (NAMES[c % len(world.grammar.names)] == said.subject) / len(left) / world.num_templates
+        prob *= (1 - world.noise) * true + world.noise / world.num_values
+        left.remove(attribute)
+    return prob
+
+
 FORMULAS: dict[str, Callable[[Any, int, Document], float]] = {
     "uniform": lambda world, c, d: world.vocab_size ** -float(len(d)),
     "unigram_mixture": unigram,
@@ -79,6 +97,7 @@ FORMULAS: dict[str, Callable[[Any, int, Document], float]] = {
     "hmm_mixture": hidden_markov,
     "mess3_mixture": hidden_markov,
     "fact_views": facts,
+    "biographies": biography,
     "style_and_topic": styles,
 }
 
