@@ -13,26 +13,22 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from sbp_bayes.base.runtime import configure_runtime
-
-configure_runtime()
-
-from experiments.runner import (  # noqa: E402
+from experiments.runner import (
     make_experiment,
     run_command_line,
     run_folder,
     settings_of,
     workspace,
 )
-from experiments.text_sbp.config import CONFIGS, TextSbpConfig  # noqa: E402
-from experiments.text_sbp.content import VALIDATION_LOSS  # noqa: E402
-from experiments.text_sbp.run import load_data  # noqa: E402
-from sbp_bayes.base.config import decode  # noqa: E402
-from sbp_bayes.base.stage import Manifest, Workspace  # noqa: E402
-from sbp_bayes.base.store import read_json_lines, write_json  # noqa: E402
-from sbp_bayes.base.workers import side_by_side  # noqa: E402
-from sbp_bayes.corpus import choose_unique, prepare_corpus  # noqa: E402
-from sbp_bayes.pretraining import pretrain  # noqa: E402
+from experiments.text_sbp.bench import load_data
+from experiments.text_sbp.config import CONFIGS, TextSbpConfig
+from experiments.text_sbp.content import VALIDATION_LOSS
+from sbp_bayes.base.config import decode
+from sbp_bayes.base.stage import Manifest, Workspace
+from sbp_bayes.base.store import read_json_lines, write_json
+from sbp_bayes.base.workers import side_by_side
+from sbp_bayes.corpus import choose_unique, prepare_corpus
+from sbp_bayes.pretraining import pretrain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,28 +9,24 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from sbp_bayes.base.runtime import configure_runtime
+import numpy as np
 
-configure_runtime()
-
-import numpy as np  # noqa: E402
-
-from experiments.runner import (  # noqa: E402
+from experiments.runner import (
     make_experiment,
     run_command_line,
     run_folder,
     settings_of,
     workspace,
 )
-from experiments.toy_validation.config import ToyConfig  # noqa: E402
-from experiments.toy_validation.data import repetitions  # noqa: E402
-from experiments.toy_validation.run import ArmResult, run  # noqa: E402
-from experiments.toy_validation.table import excess  # noqa: E402
-from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
-from sbp_bayes.base.config import decode, encode, fingerprint  # noqa: E402
-from sbp_bayes.base.stage import Workspace  # noqa: E402
-from sbp_bayes.base.store import write_json  # noqa: E402
-from sbp_bayes.evaluation import mean_over_seeds  # noqa: E402
+from experiments.toy_validation.config import ToyConfig
+from experiments.toy_validation.data import repetitions
+from experiments.toy_validation.run import ArmResult, run
+from experiments.toy_validation.table import excess
+from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
+from sbp_bayes.base.config import decode, encode, fingerprint
+from sbp_bayes.base.stage import Workspace
+from sbp_bayes.base.store import write_json
+from sbp_bayes.evaluation import mean_over_seeds
 
 SCHEMA_VERSION = 1
 

@@ -10,34 +10,35 @@ import functools
 import sys
 from typing import Any
 
-from sbp_bayes.base.runtime import configure_runtime
+import numpy as np
+import torch
 
-configure_runtime()
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from experiments.runner import (  # noqa: E402
+from experiments.runner import (
     make_experiment,
     run_command_line,
     run_folder,
     settings_of,
     workspace,
 )
-from experiments.toy_validation.config import ToyConfig  # noqa: E402
-from experiments.toy_validation.data import concept_pairs, make_data  # noqa: E402
-from experiments.toy_validation.run import SeedRun, tune_and_sample  # noqa: E402
-from experiments.toy_validation.samples import measure_synthesizer  # noqa: E402
-from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
-from sbp_bayes.base.config import decode, encode, fingerprint, require  # noqa: E402
-from sbp_bayes.base.errors import ConfigError, CorpusError  # noqa: E402
-from sbp_bayes.base.stage import Workspace  # noqa: E402
-from sbp_bayes.base.store import write_json  # noqa: E402
-from sbp_bayes.base.workers import side_by_side  # noqa: E402
-from sbp_bayes.concept import FiniteConceptModel  # noqa: E402
-from sbp_bayes.corpus import Corpus  # noqa: E402
-from sbp_bayes.synthesis import CORPUS  # noqa: E402
-from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL  # noqa: E402
+from experiments.toy_validation.bench import ToyBench
+from experiments.toy_validation.config import ToyConfig
+from experiments.toy_validation.data import concept_pairs, consecutive_pairs, make_data
+from experiments.toy_validation.run import bayes_loss
+from experiments.toy_validation.samples import measure_synthesizer
+from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
+from sbp_bayes.base.config import decode, encode, fingerprint, require
+from sbp_bayes.base.errors import ConfigError, CorpusError
+from sbp_bayes.base.stage import Manifest, Workspace
+from sbp_bayes.base.store import write_json
+from sbp_bayes.base.workers import side_by_side
+from sbp_bayes.comparison import ArmStages
+from sbp_bayes.concept import FiniteConceptModel
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.evaluation import SCORES, DocumentScores, arm_flops, evaluate
+from sbp_bayes.pretraining import pretrain
+from sbp_bayes.synthesis import CORPUS, SeedDocuments, synthesize
+from sbp_bayes.synthesizer import tune
+from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 
 SCHEMA_VERSION = 1
 
@@ -74,29 +75,40 @@ def run_rounds(config: RoundsConfig, work: Workspace, num_workers: int | None = 
 
 
 def _run_seed(config: RoundsConfig, seed: int, work: Workspace) -> list[dict[str, Any]]:
-    toy, data = config.toy, make_data(config.toy, seed)
+    toy, bench = config.toy, ToyBench(config.toy, seed)
+    data, settings = bench.data, bench.settings
     assert isinstance(data.world, FiniteConceptModel)
-    run = SeedRun(toy, seed, data, work)
-    trained, documents, concepts = run.baseline(), data.unique, data.unique_concepts
+    trained, documents, concepts = ArmStages(bench, work).baseline(), data.unique, data.unique_concepts
     spent = [trained]
-    first = run.result("baseline", trained)
-    excess = first.losses["best_validation"] - (first.bayes or 0.0)
-    records: list[dict[str, Any]] = [{"seed": seed, "round": 0, "excess": excess, "flops": first.flops}]
+    records: list[dict[str, Any]] = [
+        {"seed": seed, "round": 0, "excess": _excess(trained, bench, work), "flops": trained.flops}
+    ]
+    joint = dataclasses.replace(settings.pretrain, synthetic_share=settings.synthetic_share)
+    tokenizer = bench.tokenizer
     for number in range(1, config.num_rounds + 1):
         pairs = concept_pairs(documents, concepts, toy.pairs_per_document, seed)
-        tuned, samples = tune_and_sample(run, trained, documents, pairs)
+        held_out = data.paired, consecutive_pairs(data.paired)
+        tuned = tune(
+            settings.tune, trained.directory / "best", documents, pairs, *held_out, work, tokenizer=tokenizer
+        )
+        source = SeedDocuments(documents)
+        samples = synthesize(
+            settings.synthesis, tuned.directory / "best", source, work, tokenizer=tokenizer, num_workers=1
+        )
         synthetic = Corpus.load(samples.directory / CORPUS)
         lineage = concepts[[metadata["seed_index"] for metadata in synthetic.metadata]]
-        trained = run.joint(samples, f"round {number}")
+        label = f"round {number}, seed {seed}"
+        trained = pretrain(
+            joint, data.unique, synthetic, data.validation, work, tokenizer=tokenizer, label=label
+        )
         spent += [tuned, samples, trained]
-        result = run.result("sbp", trained, spent, measures=measure_synthesizer(tuned, data, seed))
         records.append(
             {
                 "seed": seed,
                 "round": number,
-                "excess": result.losses["best_validation"] - (result.bayes or 0.0),
-                "flops": result.flops,
-                "synthesizer": result.synthesizer,
+                "excess": _excess(trained, bench, work),
+                "flops": arm_flops(trained, spent),
+                "synthesizer": measure_synthesizer(tuned, data, seed),
                 **drift(data.world, synthetic, lineage),
             }
         )
@@ -104,6 +116,12 @@ def _run_seed(config: RoundsConfig, seed: int, work: Workspace) -> list[dict[str
         documents = Corpus.concatenate([data.unique, synthetic.select(kept)])
         concepts = np.concatenate([data.unique_concepts, lineage[kept]])
     return records
+
+
+def _excess(trained: Manifest, bench: ToyBench, work: Workspace) -> float:
+    """Return the test loss of the best checkpoint on validation above the Bayes-optimal one, nats a token."""
+    scores = DocumentScores.load(evaluate(trained.directory / "best", bench.test, work).directory / SCORES)
+    return float(scores.loss_nats.sum() / bench.test.lengths.sum()) - (bayes_loss(bench.data) or 0.0)
 
 
 def drift(world: FiniteConceptModel, synthetic: Corpus, lineage: np.ndarray) -> dict[str, float]:

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from paper_figures.canvas import Axes, Figure, matplotlib
+from sbp_bayes.arms import ARMS
 
 INK, MUTED, RULE, PAPER = "#1b1d21", "#5f656e", "#d5d8dc", "#ffffff"
-ARM_COLOURS = {"baseline": "#d55e00", "tuned_baseline": "#8c5a00", "sbp": "#0072b2", "oracle": "#009e73"}
-ARM_DASHES: dict[str, Any] = {
-    "baseline": "-",
-    "tuned_baseline": (0, (1.5, 1.2)),
-    "sbp": "-",
-    "oracle": (0, (5, 1.6)),
+ARM_COLOURS = {name: arm.colour[0] for name, arm in ARMS.items()}
+ROLE_DASHES: dict[str, Any] = {
+    "repetition": (0, (1.5, 1.2)),
+    "control": (0, (3, 1.2)),
+    "ceiling": (0, (5, 1.6)),
 }
+ARM_DASHES = {name: ROLE_DASHES.get(arm.role, "-") for name, arm in ARMS.items()} | {"baseline": "-"}
+"""Dashes tell arms apart where colours can't: in grey."""
 
 SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",

@@ -9,13 +9,14 @@ import numpy as np
 from paper_figures import style
 from paper_figures.canvas import Axes, Figure, MaxNLocator
 from paper_figures.numbers import count, percent, plain
-from paper_figures.text_results import NAMES, Curve, TextResults
+from paper_figures.text_results import Curve, TextResults
+from sbp_bayes.arms import ARMS
 
 SHOWN_FROM = 0.15
 """Share of the run after which every curve is in view; the steep start before it runs off the top."""
 
 LABEL_INCHES = 0.42
-LEFT_INCHES, RIGHT_INCHES, BOTTOM_INCHES = 0.6, 1.15, 0.5
+LEFT_INCHES, RIGHT_INCHES, BOTTOM_INCHES = 0.6, 1.65, 0.5
 
 
 def draw(results: TextResults, *, width: float = 7.6, titled: bool = True) -> Figure:
@@ -87,7 +88,7 @@ def _name_ends(axes: Axes, means: Mapping[str, Curve], notes: Mapping[str, str])
     places += max(0.0, low + gap / 2 - places.min())  # no label falls onto the axis
     for (arm, curve), end, place in zip(means.items(), ends, places, strict=True):
         axes.annotate(
-            f"{NAMES[arm]}\n{plain(end)}{notes.get(arm, '')}",
+            f"{ARMS[arm].label}\n{plain(end)}{notes.get(arm, '')}",
             xy=(float(curve.tokens[-1]), place),
             xytext=(7, 0),
             textcoords="offset points",

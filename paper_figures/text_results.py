@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sbp_bayes.arms import ARMS, MUTED, in_order, reference_of
 from sbp_bayes.results import ResultError
 
-ARMS = ("baseline", "sbp", "oracle")
-NAMES = {"baseline": "Baseline", "tuned_baseline": "Tuned baseline", "sbp": "SBP", "oracle": "Oracle"}
-
 Against = Literal["best", "last"]
-"""The baseline compared with: at its best weight decay and checkpoint on validation (the headline), or with
-the weight decay of all arms at its last checkpoint."""
+"""The arms compared at their best checkpoints on validation, with repetition at its best weight decay (the
+headline), or at their last checkpoints, with one weight decay for all."""
+
+CHECKPOINTS: Mapping[Against, str] = {"best": "best_validation", "last": "last"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,24 +50,30 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """SBP and oracle against one baseline checkpoint, in nats per token on the test split.
+    """All arms at one kind of checkpoint, in nats per token on the test split.
 
     Attributes:
-        baseline: loss of the baseline.
-        deltas: arm − baseline, by arm ("sbp", "oracle").
-        checkpoints: which weights of each arm were scored: "last" or "best_validation".
-        weight_decays: each arm's, one a seed.
+        against: the kind of checkpoint.
+        reference: the arm that the others are compared with.
+        losses: loss of each arm, in the order of the table.
+        deltas: arm − reference, of all other arms.
+        shares: of the oracle's gain over the reference; None where it is undefined.
+        records: of each arm: tokens seen, FLOPs, the hyper-parameters that were chosen, …
         bits_per_byte_per_nat: factor from nats per token to bits per byte on this split.
-        share: of the oracle's gain that SBP recovers; None where it is undefined.
     """
 
     against: Against
-    baseline: Interval
+    reference: str
+    losses: Mapping[str, Interval]
     deltas: Mapping[str, Interval]
-    checkpoints: Mapping[str, str]
-    weight_decays: Mapping[str, tuple[float, ...]]
+    shares: Mapping[str, Interval | None]
+    records: Mapping[str, Mapping[str, Any]]
     bits_per_byte_per_nat: float
-    share: Interval | None
+
+    @property
+    def baseline(self) -> Interval:
+        """Loss of the reference."""
+        return self.losses[self.reference]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +86,8 @@ class TextResults:
         budget: tokens an arm, repetitions of the unique tokens, synthetic share.
         dynamics: validation curves, one for each arm and seed.
         arms: test losses, one for each arm and checkpoint.
-        share_of_oracle_gain: by the baseline compared with.
+        best_control: the arm of repetition or control that is best on validation, and SBP's difference to it;
+            None where it was not run.
         over_seeds_alone: whether the test documents' scores were not kept, so that no interval could be over
             documents too.
     """
@@ -90,7 +97,7 @@ class TextResults:
     budget: Mapping[str, float]
     dynamics: tuple[Mapping[str, Any], ...]
     arms: tuple[Mapping[str, Any], ...]
-    share_of_oracle_gain: Mapping[str, Mapping[str, Any]]
+    best_control: Mapping[str, Any] | None
     over_seeds_alone: bool = False
 
     @property
@@ -111,9 +118,10 @@ class TextResults:
 
     @property
     def drawn_arms(self) -> tuple[str, ...]:
-        """The arms that have a curve: the three, and the tuned baseline where one was trained."""
-        tuned = any(row["arm"] == "tuned_baseline" for row in self.dynamics)
-        return ("baseline", "tuned_baseline", *ARMS[1:]) if tuned else ARMS
+        """The arms whose curves are drawn: those with a colour of their own."""
+        return tuple(
+            arm for arm in in_order(row["arm"] for row in self.dynamics) if ARMS[arm].colour != MUTED
+        )
 
     def mean_curve(self, arm: str) -> Curve:
         """Return the mean over seeds, on the first seed's validation points."""
@@ -122,24 +130,24 @@ class TextResults:
         return Curve(tokens, np.mean([np.interp(tokens, c.tokens, c.nats_per_token) for c in curves], axis=0))
 
     def arm(self, name: str, checkpoint: str) -> Mapping[str, Any]:
-        """Return the scores of arm `name` at `checkpoint`, or at its only checkpoint."""
-        rows = [row for row in self.arms if row["arm"] == name]
-        return next((row for row in rows if row["checkpoint"] == checkpoint), rows[-1])
+        """Return the record of arm `name` at `checkpoint`."""
+        return next(row for row in self.arms if (row["arm"], row["checkpoint"]) == (name, checkpoint))
 
     def comparison(self, against: Against) -> Comparison:
-        """Compare SBP and oracle with the baseline; each arm at the same kind of checkpoint."""
-        checkpoint = {"best": "best_validation", "last": "last"}[against]
-        rows = {name: self.arm(name, checkpoint) for name in ARMS}
-        baseline = rows["baseline"]
-        share = self.share_of_oracle_gain[against]
+        """Compare all arms at one kind of checkpoint."""
+        checkpoint = CHECKPOINTS[against]
+        rows = {row["arm"]: row for row in self.arms if row["checkpoint"] == checkpoint}
+        rows = {arm: rows[arm] for arm in in_order(rows)}
+        reference = reference_of(rows, checkpoint)
+        others = [arm for arm in rows if rows[arm]["delta"] is not None]
         return Comparison(
             against=against,
-            baseline=Interval(*(baseline[key] for key in ("nats_per_token", "nats_low", "nats_high"))),
-            deltas={name: _interval(rows[name][f"delta_vs_baseline_{against}"]) for name in ARMS[1:]},
-            checkpoints={name: row["checkpoint"] for name, row in rows.items()},
-            weight_decays={name: tuple(row["weight_decay"]) for name, row in rows.items()},
-            bits_per_byte_per_nat=baseline["bits_per_byte"] / baseline["nats_per_token"],
-            share=_interval(share) if share["defined"] else None,
+            reference=reference,
+            losses={arm: _interval(row["loss"]) for arm, row in rows.items()},
+            deltas={arm: _interval(rows[arm]["delta"]) for arm in others},
+            shares={arm: _interval(share) if (share := rows[arm]["share"]) else None for arm in others},
+            records=rows,
+            bits_per_byte_per_nat=rows[reference]["bits_per_byte"] / rows[reference]["loss"]["value"],
         )
 
 
@@ -156,13 +164,13 @@ def from_report(report: Mapping[str, Any], where: str = "report") -> TextResults
             budget=report["budget"],
             dynamics=tuple(report["dynamics"]),
             arms=tuple(report["arms"]),
-            share_of_oracle_gain=report["share_of_oracle_gain"],
+            best_control=report["best_control"],
             over_seeds_alone=report.get("over_seeds_alone", False),
         )
-        for arm in ARMS:
-            results.mean_curve(arm)
-        results.comparison("best"), results.comparison("last")
-    except (KeyError, IndexError, TypeError) as error:
+        for against in CHECKPOINTS:
+            for arm in results.comparison(against).records:
+                results.mean_curve(arm)
+    except (KeyError, IndexError, TypeError, StopIteration) as error:
         raise ResultError(f"{where}: not the numbers of a text_sbp run ({error!r})") from error
     return results
 

@@ -8,12 +8,12 @@ import numpy as np
 from paper_figures import style
 from paper_figures.canvas import Axes, Figure, MaxNLocator
 from paper_figures.numbers import plain
-from paper_figures.toy_results import ARM_NAMES, ToyResults
+from paper_figures.toy_results import ToyResults
+from sbp_bayes.arms import ARMS, in_order
 
 COLUMNS = 3
 SMALLEST_SPAN = 0.05
 """Nats per token that a panel spans at the least, so that nothing looks like nothing."""
-COLOURS = {"sbp": style.ARM_COLOURS["sbp"], "oracle": style.ARM_COLOURS["oracle"]}
 
 
 def draw(results: ToyResults) -> Figure:
@@ -48,9 +48,9 @@ def _is_known(record: Mapping[str, Any]) -> bool:
 
 def _panel(axes: Axes, name: str, record: Mapping[str, Any], *, named: bool) -> None:
     by_arm = {arm["arm"]: arm["best_validation"] for arm in record["arms"]}
-    arms = [arm for arm in ARM_NAMES if arm in by_arm]
+    arms = in_order(by_arm)
     for place, arm in enumerate(arms):
-        interval, colour = by_arm[arm], COLOURS.get(arm, style.MUTED)
+        interval, colour = by_arm[arm], style.ARM_COLOURS[arm]
         if interval["low"] is not None:
             axes.plot([interval["low"], interval["high"]], [place, place], color=colour, linewidth=2)
         axes.plot([interval["mean"]], [place], "o", color=colour, markersize=5)
@@ -63,7 +63,7 @@ def _panel(axes: Axes, name: str, record: Mapping[str, Any], *, named: bool) -> 
             color=colour,
             fontsize=6.5,
         )
-    axes.set_yticks(np.arange(len(arms)), [ARM_NAMES[arm] if named else "" for arm in arms])
+    axes.set_yticks(np.arange(len(arms)), [ARMS[arm].label if named else "" for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.9)
     axes.set_xlim(min(0.0, axes.get_xlim()[0]), max(SMALLEST_SPAN, axes.get_xlim()[1]))
     axes.axvline(0, color=style.INK, linewidth=0.8)

@@ -8,18 +8,6 @@ from typing import Any
 
 from sbp_bayes.results import ResultError
 
-ARM_NAMES = {
-    "baseline": "repetition",
-    "tuned_baseline": "repetition, tuned decay",
-    "unconditional": "self-distillation",
-    "random_pairs": "SBP, random pairs",
-    "from_scratch": "SBP, tuned from scratch",
-    "sbp": "SBP",
-    "exact_posterior": "exact posterior",
-    "oracle": "oracle: 20 × the documents",
-}
-"""Arms in the order in which figures show them."""
-
 
 @dataclasses.dataclass(frozen=True)
 class ToyResults:

@@ -19,7 +19,7 @@ from sbp_bayes.evaluation import arm_flops
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import PairConfig, PairSet, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
-from sbp_bayes.synthesis import SynthesisConfig, synthesize
+from sbp_bayes.synthesis import SeedDocuments, SynthesisConfig, synthesize
 from sbp_bayes.synthesizer import TuneConfig, tune
 
 
@@ -103,7 +103,7 @@ def bootstrap(
     samples = synthesize(
         config.synthesis,
         tuned.directory / "best",
-        unique,
+        SeedDocuments(unique),
         work,
         tokenizer=tokenizer,
         num_workers=num_workers,

@@ -4,25 +4,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sbp_bayes.base.runtime import configure_runtime
-
-configure_runtime()
-
-from experiments.runner import (  # noqa: E402
+from experiments.runner import (
     make_experiment,
     run_command_line,
     run_folder,
     settings_of,
     workspace,
 )
-from experiments.text_sbp.config import CONFIGS, TextSbpConfig  # noqa: E402
-from experiments.text_sbp.content import report_content  # noqa: E402
-from experiments.text_sbp.report import write_report  # noqa: E402
-from experiments.text_sbp.run import RunOutput, run  # noqa: E402
-from experiments.text_sbp.table import print_table  # noqa: E402
-from sbp_bayes.base.config import decode  # noqa: E402
-from sbp_bayes.base.store import write_json  # noqa: E402
-from sbp_bayes.results import write_results  # noqa: E402
+from experiments.text_sbp.config import CONFIGS, TextSbpConfig
+from experiments.text_sbp.content import report_content
+from experiments.text_sbp.report import write_report
+from experiments.text_sbp.run import RunOutput, run
+from experiments.text_sbp.table import print_table
+from sbp_bayes.base.config import decode
+from sbp_bayes.base.store import write_json
+from sbp_bayes.results import write_results
 
 if TYPE_CHECKING:
     from sacred.run import Run
@@ -42,7 +38,7 @@ def main(_config: dict[str, Any], _run: "Run") -> dict[str, Any]:
     print_table(content)
     if folder is not None:
         print(f"\nrun {_run._id}   report {folder / 'report.html'}")
-    return {"share_of_oracle_gain": content["share_of_oracle_gain"]["best"]["value"]}
+    return {"best_control": content["best_control"]}
 
 
 def config_name(run: "Run") -> str:

@@ -1,19 +1,26 @@
-"""Settings of the experiment, and the three named ones: smoke, demo and laptop."""
+"""Settings of the experiment, and the named ones: smoke, demo, controls and laptop."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from sbp_bayes.base.config import require
+from sbp_bayes.arms import ARMS
+from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.comparison import ArmSettings
 from sbp_bayes.corpus import CorpusConfig
 from sbp_bayes.lm import PRESETS, LMConfig
 from sbp_bayes.pairing import PairConfig
-from sbp_bayes.pipeline import SbpConfig
 from sbp_bayes.pretraining import PretrainConfig, synthetic_tokens_needed
 from sbp_bayes.synthesis import ScreenConfig, SynthesisConfig
 from sbp_bayes.synthesizer import TuneConfig
 from sbp_bayes.training import OptimiserConfig
+
+ON_TEXT = tuple(name for name, arm in ARMS.items() if arm.companion != "posterior")
+"""The arms that text can have: all but those that need P(d2|d1)."""
+
+THE_THREE = ("baseline", "tuned_baseline", "sbp", "oracle")
+"""The arms of the paper: repetition, with every arm's decay and a tuned one, SBP, and the oracle."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +35,15 @@ class TextSbpConfig:
         oracle_multiple: unique tokens of the oracle over `unique_tokens` (20 in the paper's 3B run).
         synthetic_share: synthetic part of the SBP arm's budget (0.375 in the paper's 3B run).
         optimiser, rows_per_batch, num_validations: of every arm's pretraining.
-        baseline_weight_decays: tried for the baseline besides the optimiser's own. The headline compares with
-            the one that is best on validation: what repetition gains by regularisation is no gain of SBP's
+        weight_decays, dropouts: tried for repetition besides the settings' own. The headline compares with
+            the decay that is best on validation: what repetition gains by regularisation is no gain of SBP's
             (arXiv 2509.14786). The comparison as in the paper has one optimiser for all arms.
+        tune_every_arm: whether every arm tries the weight decays.
         pairs: how documents of D_unique are paired.
         tune: how the synthesizer is tuned; its `max_document_tokens` holds for synthesis too.
         slots, shard_size: of synthesis; they change its speed alone.
         screen: which samples are kept.
+        arms: those that are run; see `sbp_bayes.arms.ARMS`.
         seeds: each draws D_unique, the weights, the order of the data and the samples anew.
     """
 
@@ -47,12 +56,15 @@ class TextSbpConfig:
     optimiser: OptimiserConfig
     rows_per_batch: int = 16
     num_validations: int = 20
-    baseline_weight_decays: tuple[float, ...] = ()
+    weight_decays: tuple[float, ...] = ()
+    dropouts: tuple[float, ...] = (0.1, 0.2)
+    tune_every_arm: bool = False
     pairs: PairConfig
     tune: TuneConfig
     slots: int = 128
     shard_size: int = 1024
     screen: ScreenConfig
+    arms: tuple[str, ...] = THE_THREE
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -62,6 +74,8 @@ class TextSbpConfig:
         require(
             len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "one or more, all different"
         )
+        for arm in self.arms:
+            require_one_of("arms", arm, ON_TEXT)
         if self.model.vocab_size != self.corpus.vocab_size:
             raise ConfigError(
                 f"model.vocab_size = {self.model.vocab_size} differs from "
@@ -84,13 +98,13 @@ class TextSbpConfig:
             seed=seed,
         )
 
-    def algorithm(self, seed: int) -> SbpConfig:
-        """Settings of Algorithm 1 for one seed."""
+    def settings(self, seed: int) -> ArmSettings:
+        """Settings of one seed that all arms share."""
         baseline = self.pretrain(seed)
         joint = dataclasses.replace(baseline, synthetic_share=self.synthetic_share)
-        return SbpConfig(
+        return ArmSettings(
             pretrain=baseline,
-            pairs=dataclasses.replace(self.pairs, seed=seed),
+            synthetic_share=self.synthetic_share,
             tune=dataclasses.replace(self.tune, seed=seed),
             synthesis=SynthesisConfig(
                 num_tokens=synthetic_tokens_needed(joint),
@@ -100,13 +114,15 @@ class TextSbpConfig:
                 seed=seed,
                 screen=self.screen,
             ),
-            synthetic_share=self.synthetic_share,
+            weight_decays=self.weight_decays,
+            dropouts=self.dropouts,
+            tune_every_arm=self.tune_every_arm,
         )
 
 
 PACKAGED = ("packaged:wikipedia", "packaged:factbook", "packaged:cookbook")
 
-CONFIGS: Mapping[str, TextSbpConfig] = {
+_NAMED = {
     "smoke": TextSbpConfig(
         corpus=CorpusConfig(paths=("packaged:cookbook",), vocab_size=512, limit_documents=600),
         model=PRESETS["smoke"],
@@ -114,7 +130,7 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         repetitions=8.0,
         oracle_multiple=8.0,
         optimiser=OptimiserConfig(peak_lr=1e-2),
-        baseline_weight_decays=(1.0,),
+        weight_decays=(1.0,),
         rows_per_batch=16,
         num_validations=4,
         pairs=PairConfig(alpha=0.1, dimension=16),
@@ -127,7 +143,7 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         model=PRESETS["demo"],
         unique_tokens=180_000,
         optimiser=OptimiserConfig(peak_lr=1e-2),
-        baseline_weight_decays=(0.5,),  # the best at this learning rate in LOG.md's sweep
+        weight_decays=(0.5,),  # the best at this learning rate in LOG.md's sweep
         rows_per_batch=8,
         num_validations=12,
         pairs=PairConfig(alpha=0.4),
@@ -144,7 +160,7 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         model=PRESETS["demo"],
         unique_tokens=360_000,
         optimiser=OptimiserConfig(peak_lr=1e-2),
-        baseline_weight_decays=(0.3,),  # the demo's, at an equal time constant in passes over the text
+        weight_decays=(0.3,),  # the demo's, at an equal time constant in passes over the text
         rows_per_batch=8,
         num_validations=12,
         pairs=PairConfig(alpha=0.4),
@@ -153,4 +169,9 @@ CONFIGS: Mapping[str, TextSbpConfig] = {
         seeds=(0, 1, 2),
     ),
 }
-"""The named configurations; README has what the demo takes and what it found."""
+
+CONFIGS: Mapping[str, TextSbpConfig] = _NAMED | {
+    "controls": dataclasses.replace(_NAMED["demo"], arms=ON_TEXT),
+}
+"""The named configurations; README has what the demo takes and what it found. `controls` is the demo with
+every arm that text can have."""

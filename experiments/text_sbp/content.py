@@ -1,30 +1,46 @@
 """What the report shows, as plain JSON types: numbers of every stage, curves, and sampled texts."""
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from experiments.text_sbp.bench import TextBench
 from experiments.text_sbp.comparison import compare
-from experiments.text_sbp.run import ARMS, RunOutput, SeedRun
+from experiments.text_sbp.run import RunOutput
 from sbp_bayes.base.code import code_version
 from sbp_bayes.base.config import encode, fingerprint
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest
 from sbp_bayes.base.store import read_json_lines
 from sbp_bayes.base.workers import usable_cores
+from sbp_bayes.comparison import ArmRun, CompanionStages
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing import PairSet
+from sbp_bayes.synthesis import CORPUS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SYNTHESES_SHOWN, PAIRS_SHOWN = 2, 3
 VALIDATION_LOSS = "validation_nats_per_token"
+TOKENS = {
+    "pretrain": ("num_tokens",),
+    "tune": ("tokens",),
+    "synthesize": ("prompt_tokens", "sampled_tokens"),
+    "evaluate": ("tokens",),
+}
+"""Stage → its counts that are tokens which the model reads or writes."""
 
 
 def report_content(output: RunOutput, config_name: str, run_id: str) -> dict[str, Any]:
-    """Return the whole report; documents and pairs shown are drawn at random, not chosen."""
-    shown = output.seeds[0]
+    """Return the whole report; documents and pairs shown are drawn at random, not chosen.
+
+    What is shown of pairs, tuning, synthesis and quality is of the first seed's SBP, or where it was not run
+    of the first arm that has a synthesizer; None where no arm has.
+    """
+    bench = output.bench(output.config.seeds[0])
+    shown = _shown(output)
     return {
         "schema_version": SCHEMA_VERSION,
         "config_name": config_name,
@@ -35,23 +51,38 @@ def report_content(output: RunOutput, config_name: str, run_id: str) -> dict[str
         "seeds": list(output.config.seeds),
         "machine": machine(),
         "seconds": output.seconds,
-        "corpus": _corpus(output, shown),
+        "corpus": _corpus(output, bench),
         "model": encode(output.config.model)
         | {
             "num_parameters": output.config.model.num_parameters,
-            "parameters_per_unique_token": output.config.model.num_parameters / shown.unique.num_tokens,
+            "parameters_per_unique_token": output.config.model.num_parameters / bench.unique.num_tokens,
         },
-        "budget": _budget(output, shown),
+        "budget": _budget(output),
         **compare(output),
-        "dynamics": [curve for run in output.seeds for curve in _dynamics(run)],
-        "similarity": _similarity(output, shown),
-        "pairs": _pairs(output, shown),
-        "tuning": _tuning(shown),
-        "synthesis": dict(shown.algorithm.synthesis.counts),
-        "quality": shown.quality.counts,
-        "examples": _examples(shown),
-        "sampled_pairs": _sampled_pairs(shown),
+        "dynamics": [_dynamics(run) for run in output.runs],
         "ledger": ledger(output),
+        "synthesizer": None if shown is None else _synthesizer(output, shown, bench),
+    }
+
+
+def _shown(output: RunOutput) -> CompanionStages | None:
+    tuned = {run.arm: run.companion for run in reversed(output.runs) if run.companion and run.companion.tuned}
+    return tuned.get("sbp", next(iter(reversed(tuned.values())), None))
+
+
+def _synthesizer(output: RunOutput, shown: CompanionStages, bench: TextBench) -> dict[str, Any]:
+    (paired,) = shown.pairs
+    assert shown.tuned is not None
+    assert shown.measures is not None
+    pairs = PairSet.load(paired.directory / "train")
+    return {
+        "similarity": _similarity(output, pairs),
+        "pairs": _pairs(output, pairs, paired.counts["train"]),
+        "tuning": _tuning(shown.tuned),
+        "synthesis": dict(shown.samples.counts),
+        "quality": shown.measures.counts,
+        "examples": _examples(shown.samples, bench),
+        "sampled_pairs": _sampled_pairs(pairs, bench),
     }
 
 
@@ -67,32 +98,25 @@ def machine() -> dict[str, Any]:
 
 
 def ledger(output: RunOutput) -> list[dict[str, Any]]:
-    """Return every stage's tokens, FLOPs and seconds, summed over seeds, with the arm that needs it.
+    """Return the tokens, FLOPs and seconds of every stage, summed over seeds, with the arm that needs it.
 
-    Seconds of a stage found finished are those of the run that did the work.
+    A stage that several arms need stands at the first of them. Seconds of a stage found finished are those of
+    the run that did the work.
     """
-    lines = [_line("corpus", "shared", [output.data.manifest], None)]
-    runs = output.seeds
-    lines.append(_line("pretrain", "baseline", [run.algorithm.baseline for run in runs], "num_tokens"))
-    tuned = [stage for run in runs for stage in run.tuned_baselines]
-    if tuned:
-        lines.append(_line("pretrain", "tuned_baseline", tuned, "num_tokens"))
-    lines.append(_line("pair", "sbp", [run.algorithm.pairs for run in runs], None))
-    lines.append(_line("tune", "sbp", [run.algorithm.tune for run in runs], "tokens"))
-    synthesis = [run.algorithm.synthesis for run in runs]
-    lines.append(_line("synthesize", "sbp", synthesis, "prompt_tokens", "sampled_tokens"))
-    lines.append(_line("pretrain", "sbp", [run.algorithm.joint for run in runs], "num_tokens"))
-    lines.append(_line("pretrain", "oracle", [run.oracle for run in runs], "num_tokens"))
-    lines.append(_line("quality", "shared", [run.quality for run in runs], None))
-    for arm in ARMS:
-        evaluations = [stage for run in runs for stage in run.evaluations(arm).values()]
-        lines.append(_line("evaluate", arm, evaluations, "tokens"))
-    return lines
+    lines: dict[tuple[str, str], list[Manifest]] = {("corpus", "shared"): [output.data.manifest]}
+    seen = set()
+    for run in sorted(output.runs, key=lambda run: run.arm != "baseline"):
+        measures = run.companion.measures if run.companion else None
+        stages = [*run.needed, *(m for one in run.tries for m in one), *run.evaluations.values()]
+        for stage in [*stages, *([measures] if measures else [])]:
+            if stage.fingerprint not in seen:
+                seen.add(stage.fingerprint)
+                lines.setdefault((stage.stage, run.arm), []).append(stage)
+    return [_line(stage, arm, manifests, *TOKENS.get(stage, ())) for (stage, arm), manifests in lines.items()]
 
 
-def _line(stage: str, arm: str, manifests: list[Manifest], *token_counts: str | None) -> dict[str, Any]:
-    distinct = {manifest.fingerprint: manifest for manifest in manifests}.values()
-    counted = [sum(m.counts[name] for m in distinct) for name in token_counts if name is not None]
+def _line(stage: str, arm: str, distinct: list[Manifest], *token_counts: str) -> dict[str, Any]:
+    counted = [sum(m.counts[name] for m in distinct) for name in token_counts]
     return {
         "stage": stage,
         "arm": arm,
@@ -102,7 +126,7 @@ def _line(stage: str, arm: str, manifests: list[Manifest], *token_counts: str | 
     }
 
 
-def _corpus(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
+def _corpus(output: RunOutput, bench: TextBench) -> dict[str, Any]:
     counts = output.data.manifest.counts
     return {
         "paths": list(output.config.corpus.paths),
@@ -115,8 +139,8 @@ def _corpus(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
         "near_rate": counts["near_duplicate_rate"],
         "vocab_size": counts["vocab_size"],
         "splits": counts["splits"],
-        "unique": _size(shown.unique),
-        "oracle": _size(shown.oracle_documents),
+        "unique": _size(bench.unique),
+        "oracle": _size(bench.oracle),
     }
 
 
@@ -124,37 +148,30 @@ def _size(corpus: Corpus) -> dict[str, int]:
     return {"documents": len(corpus), "tokens": corpus.num_tokens}
 
 
-def _budget(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
-    joint = shown.algorithm.joint.counts
+def _budget(output: RunOutput) -> dict[str, Any]:
+    first = {run.arm: run.trained.counts for run in reversed(output.runs)}
+    synthetic = [counts["tokens_by_source"]["synthetic"] for counts in first.values()]
+    baseline = first.get("baseline", next(iter(first.values())))
     return {
-        "tokens": joint["num_tokens"],
-        "repetitions": shown.algorithm.baseline.counts["epochs_by_source"]["real"],
-        "synthetic_tokens": joint["tokens_by_source"]["synthetic"],
+        "tokens": baseline["num_tokens"],
+        "repetitions": baseline["epochs_by_source"]["real"],
+        "synthetic_tokens": max(synthetic),
         "synthetic_share": output.config.synthetic_share,
     }
 
 
-def _dynamics(run: SeedRun) -> list[dict[str, Any]]:
-    shown = {arm: run.pretraining(arm) for arm in ARMS}
-    if run.tuned_baselines:
-        shown["tuned_baseline"] = run.best_baseline
-    curves = []
-    for arm, stage in shown.items():
-        history = read_json_lines(stage.directory / "metrics.jsonl")
-        validations = [record for record in history if VALIDATION_LOSS in record]
-        curves.append(
-            {
-                "arm": arm,
-                "seed": run.seed,
-                "tokens": [record["tokens"] for record in validations],
-                VALIDATION_LOSS: [record[VALIDATION_LOSS] for record in validations],
-            }
-        )
-    return curves
+def _dynamics(run: ArmRun) -> dict[str, Any]:
+    history = read_json_lines(run.trained.directory / "metrics.jsonl")
+    validations = [record for record in history if VALIDATION_LOSS in record]
+    return {
+        "arm": run.arm,
+        "seed": run.seed,
+        "tokens": [record["tokens"] for record in validations],
+        VALIDATION_LOSS: [record[VALIDATION_LOSS] for record in validations],
+    }
 
 
-def _similarity(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
-    pairs = PairSet.load(shown.algorithm.pairs.directory / "train")
+def _similarity(output: RunOutput, pairs: PairSet) -> dict[str, Any]:
     edges = np.linspace(-0.2, 1.0, 61)
 
     def density(values: np.ndarray) -> list[float]:
@@ -168,9 +185,7 @@ def _similarity(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
     }
 
 
-def _pairs(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
-    pairs = PairSet.load(shown.algorithm.pairs.directory / "train")
-    counts = shown.algorithm.pairs.counts["train"]
+def _pairs(output: RunOutput, pairs: PairSet, counts: Mapping[str, Any]) -> dict[str, Any]:
     duplicates = ("exact_copies", "near_duplicates_by_containment", "near_duplicates_by_jaccard")
     return {
         "count": len(pairs),
@@ -189,8 +204,7 @@ def _pairs(output: RunOutput, shown: SeedRun) -> dict[str, Any]:
     }
 
 
-def _tuning(shown: SeedRun) -> dict[str, Any]:
-    stage = shown.algorithm.tune
+def _tuning(stage: Manifest) -> dict[str, Any]:
     history = read_json_lines(stage.directory / "metrics.jsonl")
     return {
         "best_step": stage.counts["best_step"],
@@ -202,30 +216,29 @@ def _tuning(shown: SeedRun) -> dict[str, Any]:
     }
 
 
-def _examples(shown: SeedRun) -> dict[str, Any]:
+def _examples(samples: Manifest, bench: TextBench) -> dict[str, Any]:
     """One real document that has enough syntheses, drawn at random, and its first syntheses."""
-    synthetic = Corpus.load(shown.algorithm.synthesis.directory / "corpus")
+    synthetic = Corpus.load(samples.directory / CORPUS)
     seeds = np.array([metadata["seed_index"] for metadata in synthetic.metadata], np.int64)
-    enough = np.flatnonzero(np.bincount(seeds, minlength=len(shown.unique)) >= SYNTHESES_SHOWN)
+    enough = np.flatnonzero(np.bincount(seeds, minlength=len(bench.unique)) >= SYNTHESES_SHOWN)
     if len(enough) == 0:
         enough = np.unique(seeds)
-    document = int(numpy_generator(shown.seed, "example").choice(enough))
+    document = int(numpy_generator(bench.seed, "example").choice(enough))
     chosen = np.flatnonzero(seeds == document)[:SYNTHESES_SHOWN]
     return {
-        "document": _document(shown.unique, document),
+        "document": _document(bench.unique, document),
         "syntheses": [{"text": synthetic.texts[i], "finished": bool(synthetic.complete[i])} for i in chosen],
     }
 
 
-def _sampled_pairs(shown: SeedRun) -> list[dict[str, Any]]:
-    pairs = PairSet.load(shown.algorithm.pairs.directory / "train")
+def _sampled_pairs(pairs: PairSet, bench: TextBench) -> list[dict[str, Any]]:
     count = min(PAIRS_SHOWN, len(pairs))
-    chosen = numpy_generator(shown.seed, "sampled pairs").choice(len(pairs), count, replace=False)
+    chosen = numpy_generator(bench.seed, "sampled pairs").choice(len(pairs), count, replace=False)
     return [
         {
             "similarity": float(pairs.similarity[i]),
-            "first": _document(shown.unique, int(pairs.first[i])),
-            "second": _document(shown.unique, int(pairs.second[i])),
+            "first": _document(bench.unique, int(pairs.first[i])),
+            "second": _document(bench.unique, int(pairs.second[i])),
         }
         for i in chosen
     ]

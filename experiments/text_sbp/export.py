@@ -22,9 +22,9 @@ COMPARISON = (
     "code_version",
     "seeds",
     "arms",
-    "share_of_oracle_gain",
+    "best_control",
 )
-NAMES = ("config_name", "config_fingerprint", "code_version", "arm", "checkpoint")
+NAMES = ("config_name", "config_fingerprint", "code_version", "arm", "checkpoint", "reference")
 """The only keys whose text is kept: names that the code gave."""
 
 

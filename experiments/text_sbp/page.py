@@ -4,14 +4,15 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
+from sbp_bayes.arms import ARMS, MUTED
+
 MISSING = "–"
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1d21; --muted: #5f656e; --rule: #d9dce0;
-  --wash: #f5f6f7; --baseline: #b84f00; --tuned_baseline: #8c5a00; --sbp: #0072b2; --oracle: #007a5a; }
+  --wash: #f5f6f7; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14161a; --ink: #e9eaec; --muted: #a3a9b2;
-  --rule: #363b43; --wash: #1d2025; --baseline: #f58a3c; --tuned_baseline: #d9a441;
-  --sbp: #56b4e9; --oracle: #2fc598; } }
+  --rule: #363b43; --wash: #1d2025; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.55; font-size: 17px;
@@ -56,10 +57,6 @@ td small { display: block; color: var(--muted); font-size: .92em; white-space: n
 .arm { white-space: nowrap; }
 .arm::before { content: ""; display: inline-block; width: .62em; height: .62em; border-radius: 50%;
   margin-right: .45em; background: var(--muted); }
-.arm.baseline::before { background: var(--baseline); }
-.arm.tuned_baseline::before { background: var(--tuned_baseline); }
-.arm.sbp::before { background: var(--sbp); }
-.arm.oracle::before { background: var(--oracle); border-radius: 0; transform: rotate(45deg) scale(.9); }
 .texts { display: grid; gap: 1.2rem; margin: 1rem 0 1.8rem; }
 .texts.three { grid-template-columns: repeat(3, 1fr); } .texts.two { grid-template-columns: repeat(2, 1fr); }
 .texts > * { background: var(--wash); border-radius: 6px; padding: .9rem 1rem; min-width: 0; }
@@ -104,7 +101,7 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
+        f"<title>{escaped(title)}</title>\n<style>{STYLE}{_arm_colours()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
         "</body>\n</html>\n"
     )
 
@@ -153,6 +150,14 @@ def group_row(title: str, num_columns: int) -> str:
 
 def _prose(text: str) -> str:
     return escaped(text.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}"))
+
+
+def _arm_colours() -> str:
+    """Return the style of the arms that have a colour of their own, on light and on dark ground."""
+    own = {name: arm.colour for name, arm in ARMS.items() if arm.colour != MUTED}
+    light, dark = (" ".join(f"--{name}: {own[name][ground]};" for name in own) for ground in (0, 1))
+    marks = "\n".join(f".arm.{name}::before {{ background: var(--{name}); }}" for name in own)
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{marks}\n"
 
 
 def arm_mark(arm: str, name: str) -> str:

@@ -3,11 +3,12 @@
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from paper_figures.numbers import superscript
-from paper_figures.text_results import ARMS, Curve, TextResults, from_report
+from paper_figures.text_results import Curve, TextResults, from_report
+from sbp_bayes.arms import ARMS, MUTED
 
 if TYPE_CHECKING:
     from paper_figures.canvas import Figure
@@ -21,7 +22,10 @@ def dynamics_plot(report: Mapping[str, Any]) -> str:
     from paper_figures import text_dynamics
 
     results = from_report(report)
-    ends = [f"{arm} ends at {results.mean_curve(arm).nats_per_token[-1]:.3f}" for arm in ARMS]
+    ends = [
+        f"{ARMS[arm].label} ends at {results.mean_curve(arm).nats_per_token[-1]:.3f}"
+        for arm in results.drawn_arms
+    ]
     alt = f"Validation loss in nats per token against tokens seen: {', '.join(ends)}."
     return _two_widths(
         "dynamics", alt, lambda width: text_dynamics.draw(results, width=width, titled=False), WIDE
@@ -33,10 +37,13 @@ def comparison_plot(report: Mapping[str, Any]) -> str:
     from paper_figures import text_comparison
 
     results = from_report(report)
-    deltas = results.comparison("best").deltas
-    said = [f"{arm} {d.value:.3f}, {d.low:.3f} to {d.high:.3f}" for arm, d in deltas.items()]
+    comparison = results.comparison("best")
+    said = [
+        f"{ARMS[arm].label} {d.value:.3f}, {d.low:.3f} to {d.high:.3f}"
+        for arm, d in comparison.deltas.items()
+    ]
     alt = (
-        "Test loss less that of the baseline at its best on validation, with 95% intervals over "
+        f"Test loss less that of {ARMS[comparison.reference].label} at its best on validation, with 95% intervals over "
         f"{results.intervals_over}: {'; '.join(said)}."
     )
     return _two_widths(
@@ -49,7 +56,7 @@ def cost_plot(report: Mapping[str, Any]) -> str:
     from paper_figures import text_dynamics
 
     results = from_report(report)
-    needed = {arm: operations_curve(results, report["ledger"], arm) for arm in ARMS}
+    needed = {arm: operations_curve(results, arm) for arm in results.drawn_arms}
     power = 3 * int(math.log10(max(curve.tokens[-1] for curve in needed.values())) / 3)
     shifted = {arm: Curve(curve.tokens / 10.0**power, curve.nats_per_token) for arm, curve in needed.items()}
     unit = f"10{superscript(power)} FLOPs"
@@ -61,22 +68,27 @@ def cost_plot(report: Mapping[str, Any]) -> str:
         axes.set_xlabel(f"all operations that the arm needs ({unit})")
         return figure
 
-    ends = [f"{arm} {curve.tokens[-1]:.3g}" for arm, curve in shifted.items()]
+    ends = [f"{ARMS[arm].label} {curve.tokens[-1]:.3g}" for arm, curve in shifted.items()]
     alt = f"Validation loss against floating-point operations; each arm's total in {unit}: {', '.join(ends)}."
     return _two_widths("cost", alt, draw, HALF)
 
 
-def operations_curve(results: TextResults, ledger: Sequence[Mapping[str, Any]], arm: str) -> Curve:
+def operations_curve(results: TextResults, arm: str) -> Curve:
     """Return the mean validation curve of `arm` with operations in place of tokens.
 
-    Its start is what the arm needs before its own pretraining: for SBP, the baseline, the pairs, the
-    tuning and the synthesis.
+    Its end is all that the arm needs. Its own last pretraining is taken to cost what the baseline's does;
+    what comes before (for SBP the baseline, the pairs, the tuning and the synthesis; for a tuned arm the other
+    tries) is where it starts.
     """
-    (line,) = (line for line in ledger if (line["stage"], line["arm"]) == ("pretrain", arm))
-    per_token = line["flops"] / line["tokens"]
-    last, mean = results.arm(arm, "last"), results.mean_curve(arm)
-    before = max(0.0, last["total_flops"] - per_token * last["tokens_seen"])
-    return Curve(before + per_token * mean.tokens, mean.nats_per_token)
+    own = results.arm("baseline", "last")["total_flops"] / results.arm("baseline", "last")["tokens_seen"]
+    record, mean = _whole(results, arm), results.mean_curve(arm)
+    before = max(0.0, record["total_flops"] - own * mean.tokens[-1])
+    return Curve(before + own * mean.tokens, mean.nats_per_token)
+
+
+def _whole(results: TextResults, arm: str) -> Mapping[str, Any]:
+    """Return the record of an arm's most expensive checkpoint, its last where it is known."""
+    return max((row for row in results.arms if row["arm"] == arm), key=lambda row: row["total_flops"])
 
 
 def similarity_plot(similarity: Mapping[str, Any]) -> str:
@@ -189,4 +201,5 @@ def _variables() -> dict[str, str]:
     from paper_figures import style
 
     roles = {style.INK: "--ink", style.MUTED: "--muted", style.RULE: "--rule", style.PAPER: "--paper"}
-    return roles | {colour: f"--{arm}" for arm, colour in style.ARM_COLOURS.items()}
+    own = {arm.colour[0]: f"--{name}" for name, arm in ARMS.items() if arm.colour != MUTED}
+    return roles | own

@@ -6,24 +6,30 @@ from experiments.text_sbp.config import TextSbpConfig
 from sbp_bayes.base.config import encode
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.comparison import Made
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import QualityConfig, pair_similarity, quality_report
 from sbp_bayes.lm import load_model
-from sbp_bayes.pairing import PairSet, embedder_device, fit_embedder
-from sbp_bayes.pipeline import SbpStages
+from sbp_bayes.pairing import embedder_device, fit_embedder
+from sbp_bayes.synthesis import CORPUS
 
 COMPARED = 2000
 """Pairs whose similarity is measured."""
 
 
 def measure_quality(
-    config: TextSbpConfig, seed: int, unique: Corpus, stages: SbpStages, work: Workspace
+    config: TextSbpConfig, seed: int, unique: Corpus, made: Made, work: Workspace
 ) -> Manifest:
     """Measure the synthetic corpus of one seed, and the real pairs that taught the synthesizer.
 
     The manifest's counts are "synthetic" and "real", each with documents, copying and similarity.
     """
-    inputs = {name: getattr(stages, name).fingerprint for name in ("baseline", "pairs", "synthesis")}
+    start, samples, pairs = made.start, made.samples, made.pairs
+    inputs = {
+        "start": start.fingerprint,
+        "pairs": pairs.train.fingerprint,
+        "synthesis": samples.fingerprint,
+    }
     settings = QualityConfig(
         max_document_tokens=config.tune.max_document_tokens,
         repetition=config.screen.repetition,
@@ -38,12 +44,11 @@ def measure_quality(
     )
 
     def measure(folder: StageFolder) -> Outcome:
-        synthetic = Corpus.load(stages.synthesis.directory / "corpus")
-        pairs = PairSet.load(stages.pairs.directory / "train")
-        report = quality_report(settings, synthetic, unique, pairs)
-        embedder = fit_embedder(config.pairs, unique, load_model(stages.baseline.directory / "best"))
+        synthetic, train = Corpus.load(samples.directory / CORPUS), pairs.train
+        report = quality_report(settings, synthetic, unique, train)
+        embedder = fit_embedder(config.pairs, unique, load_model(start.directory / "best"))
         vectors = embedder.embed(unique)
-        sampled, real = synthetic.select(_sample(len(synthetic), seed)), _sample(len(pairs), seed)
+        sampled, real = synthetic.select(_sample(len(synthetic), seed)), _sample(len(train.first), seed)
         seeds = np.array([metadata["seed_index"] for metadata in sampled.metadata], np.int64)
         return Outcome(
             counts={
@@ -55,7 +60,7 @@ def measure_quality(
                 "real": {
                     "documents": encode(report.real_documents),
                     "copying": encode(report.real_pairs),
-                    "similarity": _similarity(vectors[pairs.first[real]], vectors[pairs.second[real]], seed),
+                    "similarity": _similarity(vectors[train.first[real]], vectors[train.second[real]], seed),
                 },
             }
         )

@@ -1,5 +1,6 @@
 """The report of a run as one HTML file: what was found, how it came about, and what it cost."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from experiments.text_sbp.report_tables import data_tables, ledger_table, qualit
 from experiments.text_sbp.table import COLUMNS, Cell, comparison_table, headline, what_intervals_hold
 from paper_figures.numbers import count, percent, plain, signed
 from paper_figures.text_results import Interval, from_report
+from sbp_bayes.arms import ARMS, in_order
 from sbp_bayes.base.store import write_text
+
+PAGE_COLUMNS = ("", "nats/token", "perplexity", "bits/byte", *COLUMNS[2:])
 
 MAX_CHARACTERS = 3000
 """Shown of one document; the page says how much more there is."""
@@ -30,33 +34,24 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """Return the report's HTML."""
-    parts = (
-        _summary,
-        _comparison,
-        _dynamics,
-        _similarity,
-        _syntheses,
-        _pairs,
-        _quality,
-        _data,
-        _ledger,
-        _how,
-    )
-    return page.page(f"SBP on text: {report['config_name']}", "\n".join(part(report) for part in parts))
+    """Return the report's HTML; what is told of a synthesizer is left out where no arm has one."""
+    parts = [_summary(report), _comparison(report), _dynamics(report)]
+    if (synthesizer := report["synthesizer"]) is not None:
+        shown = (_similarity, _syntheses, _pairs, _quality)
+        parts += [part(synthesizer) for part in shown]
+    parts += [_data(report), _ledger(report), _how(report)]
+    return page.page(f"SBP on text: {report['config_name']}", "\n".join(parts))
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    comparison = from_report(report).comparison("best")
-    glance = [
-        ("SBP Δ, nats per token", _delta(comparison.deltas["sbp"])),
-        ("Oracle Δ, nats per token", _delta(comparison.deltas["oracle"])),
-        ("Share of the oracle’s gain", _share(comparison.share)),
-        (
-            "SBP’s operations over the baseline’s",
-            (f"{_cost_ratio(report):.2f}×", "the baseline run included"),
-        ),
-    ]
+    comparison, glance = from_report(report).comparison("best"), []
+    for arm in ("sbp", "oracle"):
+        if arm in comparison.deltas:
+            glance.append((f"{ARMS[arm].label} Δ, nats per token", _delta(comparison.deltas[arm])))
+    if "sbp" in comparison.deltas:
+        glance.append(("Share of the oracle’s gain", _share(comparison.shares["sbp"])))
+        ratio = (f"{_cost_ratio(report):.2f}×", "the baseline run included")
+        glance.append(("SBP’s operations over the baseline’s", ratio))
     items = "".join(
         f"<div><dt>{page.escaped(name)}</dt>"
         f"<dd>{page.escaped(value)}<small>{page.escaped(detail)}</small></dd></div>"
@@ -80,28 +75,35 @@ def _setting(report: Mapping[str, Any]) -> str:
 
 
 def _comparison(report: Mapping[str, Any]) -> str:
-    groups = comparison_table(report)
+    results, groups = from_report(report), comparison_table(report)
     rows = []
     for group in groups:
-        rows.append(page.group_row(group.title, len(COLUMNS)))
-        for name, *cells in group.rows:
-            labelled = zip(COLUMNS[1:], cells, strict=True)
-            rows.append(
-                page.html_row(page.escaped(name.value), (_td(label, cell) for label, cell in labelled))
-            )
+        rows.append(page.group_row(group.title, len(PAGE_COLUMNS)))
+        comparison = results.comparison(group.against)
+        for arm, cells in group.rows.items():
+            record = comparison.records[arm]
+            further = Cell(plain(record["perplexity"], 2)), Cell(plain(record["bits_per_byte"]))
+            labelled = zip(PAGE_COLUMNS[1:], (cells[0], *further, *cells[1:]), strict=True)
+            name = page.arm_mark(arm, ARMS[arm].label)
+            rows.append(page.html_row(name, (_td(label, cell) for label, cell in labelled)))
     verdicts = (page.paragraph(f"{_where(g.against)}: {' '.join(g.verdicts)}", "note") for g in groups)
+    questions = (
+        f"{ARMS[arm].label}: {ARMS[arm].question}" for arm in in_order(row["arm"] for row in results.arms)
+    )
     return page.section(
         "Comparison at equal tokens seen",
         page.paragraph(
             "Loss on the test documents, on which no choice was made. Δ is an arm's loss less the "
-            "baseline's, so below zero is better; brackets are 95% intervals over "
-            f"{from_report(report).intervals_over}, paired between arms."
+            "reference's, so below zero is better; brackets are 95% intervals over "
+            f"{results.intervals_over}, paired between arms. FLOPs count all that an arm needs, over the "
+            "baseline's."
         ),
-        page.table(COLUMNS, rows, name="Comparison of the arms", kind="comparison"),
+        page.table(PAGE_COLUMNS, rows, name="Comparison of the arms", kind="comparison"),
         *verdicts,
         page.figure(
             plots.comparison_plot(report), "The same differences in nats per token, with their intervals."
         ),
+        page.paragraph(f"What each arm settles: {'; '.join(questions)}.", "note"),
     )
 
 
@@ -112,10 +114,10 @@ def _dynamics(report: Mapping[str, Any]) -> str:
         "Training dynamics",
         page.figure(
             plots.dynamics_plot(report),
-            f"Validation loss against tokens seen, all arms on one axis. {means} "
+            f"Validation loss against tokens seen, the arms on one axis. {means} "
             f"{percent(report['budget']['synthetic_share'], 1)} of SBP's tokens are synthetic, spread "
-            "evenly over its run. The ring marks the baseline's best point, at its best weight decay. A "
-            "steep start may lie above the frame.",
+            "evenly over its run. The ring marks repetition's best point, at its best weight decay. A "
+            "steep start may lie above the frame. Arms without a colour of their own are left out.",
         ),
         page.figure(
             plots.cost_plot(report),
@@ -214,24 +216,29 @@ def _data(report: Mapping[str, Any]) -> str:
 
 
 def _ledger(report: Mapping[str, Any]) -> str:
-    seeds = len(report["seeds"])
+    seeds, ratio = len(report["seeds"]), _cost_ratio(report)
     summed = (
         ""
         if seeds == 1
         else f" Stages are summed over the {seeds} seeds; “needs in all” is the mean of a seed."
     )
+    sbp = (
+        ""
+        if math.isnan(ratio)
+        else f" SBP needs {ratio:.2f} times the baseline's operations: it needs the baseline itself, pairs, "
+        "tuning and synthesis before its own pretraining."
+    )
     return page.section(
         "Compute ledger",
         page.paragraph(
-            f"Equal tokens are not equal cost. SBP needs {_cost_ratio(report):.2f} times the baseline's "
-            "operations: it needs the baseline itself, pairs, tuning and synthesis before its own "
-            f"pretraining.{summed}"
+            f"Equal tokens are not equal cost.{sbp} A stage that several arms need stands at the first of "
+            f"them.{summed}"
         ),
         ledger_table(report),
         page.paragraph(
             "FLOPs: 6·N·T for training, 2·N·T for validating, reading and sampling, N the parameters with "
             "the output head, T the tokens; for pairs, those of fitting the embedder, embedding and the "
-            "search. The tuned baseline needs all weight decays that were tried. "
+            "search. An arm that was tuned needs all values that were tried. "
             "Seconds of a stage found finished are those of the run that did the work.",
             "note",
         ),
@@ -277,5 +284,6 @@ def _share(share: Interval | None) -> tuple[str, str]:
 
 
 def _cost_ratio(report: Mapping[str, Any]) -> float:
-    results = from_report(report)
-    return results.arm("sbp", "last")["total_flops"] / results.arm("baseline", "last")["total_flops"]
+    """Return SBP's operations over the baseline's; NaN where one of them was not run."""
+    flops = {row["arm"]: row["total_flops"] for row in report["arms"] if row["checkpoint"] == "last"}
+    return flops.get("sbp", math.nan) / flops.get("baseline", math.nan)

@@ -6,7 +6,8 @@ from typing import Any
 from experiments.text_sbp import page
 from experiments.text_sbp.page import MISSING
 from paper_figures.numbers import count, percent, plain, scientific
-from paper_figures.text_results import ARMS, NAMES, from_report
+from paper_figures.text_results import from_report
+from sbp_bayes.arms import ARMS, in_order
 
 Writer = Callable[[Any], str]
 
@@ -75,7 +76,7 @@ def data_tables(report: Mapping[str, Any]) -> str:
     corpus, model = report["corpus"], report["model"]
     sizes = {
         **corpus["splits"],
-        "D_unique (baseline, SBP)": corpus["unique"],
+        "D_unique (all arms but the oracle)": corpus["unique"],
         "oracle’s documents": corpus["oracle"],
     }
     splits = page.table(
@@ -86,8 +87,11 @@ def data_tables(report: Mapping[str, Any]) -> str:
         ),
         name="Sizes of the splits",
     )
-    rows = [page.row(_spaced(name), [_whole(number)]) for name, number in report["synthesis"].items()]
-    synthesis = page.table(("Synthesis", ""), rows, name="Samples of the synthesizer")
+    synthesis = ""
+    if report["synthesizer"] is not None:
+        counts = report["synthesizer"]["synthesis"]
+        rows = [page.row(_spaced(name), [_whole(number)]) for name, number in counts.items()]
+        synthesis = page.table(("Synthesis", ""), rows, name="Samples of the synthesizer")
     facts = [
         ("documents read", _whole(corpus["documents_read"])),
         ("exact duplicates", f"{corpus['exact_duplicates']:,} ({percent(corpus['exact_rate'], 2)})"),
@@ -114,18 +118,16 @@ def ledger_table(report: Mapping[str, Any]) -> str:
         sums = {key: _sum(line[key] for line in lines) for key in ("tokens", "flops", "seconds")}
         rows.append(_ledger_row("sum", arm, sums, "total"))
     rows.append(page.group_row("What an arm needs in all, its forerunners included", len(columns)))
-    meant = [(arm, results.arm(arm, "last")) for arm in ARMS]
-    if any(line["arm"] == "tuned_baseline" for line in ledger):
-        meant.append(("tuned_baseline", results.arm("baseline", "best_validation")))
-    for arm, last in meant:
-        needs = {"tokens": last["tokens_seen"], "flops": last["total_flops"], "seconds": None}
+    for arm in in_order(row["arm"] for row in results.arms):
+        dearest = max((row for row in results.arms if row["arm"] == arm), key=lambda row: row["total_flops"])
+        needs = {"tokens": dearest["tokens_seen"], "flops": dearest["total_flops"], "seconds": None}
         rows.append(_ledger_row("needs in all", arm, needs, "total"))
     return page.table(columns, rows, name="Compute ledger", kind="ledger")
 
 
 def _ledger_row(stage: str, arm: str, line: Mapping[str, Any], kind: str = "") -> str:
     cells = (
-        page.arm_mark(arm, NAMES.get(arm, arm)),
+        page.arm_mark(arm, ARMS[arm].label if arm in ARMS else arm),
         page.escaped(_written(line["tokens"], count)),
         page.escaped(_written(line["flops"], scientific)),
         page.escaped(_written(line["seconds"], lambda seconds: plain(seconds, 1))),

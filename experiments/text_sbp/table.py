@@ -1,26 +1,24 @@
-"""The comparison table in the talk's form, and the sentences that say what it shows.
+"""The comparison as a table, a line for each arm, and the sentences that say what it shows.
 
-Differences are arm − baseline, so below zero is better. Perplexity and bits per byte are the loss in
-other units: their intervals are those of the loss, with the baseline held at its estimate.
+Differences are an arm's loss less the reference's, so below zero is better.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from paper_figures.numbers import percent, plain, signed
-from paper_figures.text_results import Against, Comparison, Interval, from_report
+from paper_figures.numbers import count, percent, plain, signed
+from paper_figures.text_results import CHECKPOINTS, Against, Comparison, Interval, TextResults, from_report
+from sbp_bayes.arms import ARMS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLUMNS = ("", "Baseline", "SBP Δ", "Oracle Δ", "Share of\ngain")
+COLUMNS = ("", "nats/token", "Δ", "share of\ngain", "tokens", "FLOPs")
 TITLES = {
-    "best": "Against the baseline at its best weight decay and checkpoint on validation (headline)",
-    "last": "Against the baseline with every arm's weight decay, at the last checkpoint (as in the paper)",
+    "best": "At best checkpoints on validation; Δ to {reference} (headline)",
+    "last": "At last checkpoints, as in the paper; Δ to {reference}",
 }
-CHECKPOINTS = {"last": "last", "best_validation": "best validation"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,40 +31,56 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The comparison with one checkpoint of the baseline: rows of `COLUMNS`, one for each metric."""
+    """The comparison at one kind of checkpoint: a row of `COLUMNS` for each arm, and what it shows."""
 
     against: Against
     title: str
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: Mapping[str, tuple[Cell, ...]]
     verdicts: tuple[str, ...]
 
 
 def comparison_table(report: Mapping[str, Any]) -> tuple[Group, Group]:
-    """Return the headline comparison (baseline at its best) and the paper's (baseline at its last)."""
+    """Return the headline comparison (best checkpoints on validation) and the paper's (last ones)."""
     results = from_report(report)
-    return _group(results.comparison("best")), _group(results.comparison("last"))
+    best, last = (_group(results, results.comparison(against)) for against in CHECKPOINTS)
+    return best, last
 
 
 def headline(report: Mapping[str, Any]) -> str:
-    """Say in one sentence what SBP did against the baseline at its best on validation."""
+    """Say what SBP did against repetition at its best on validation, and against its best control."""
     results = from_report(report)
     comparison, interval = results.comparison("best"), f"95% interval over {results.intervals_over}"
+    if "sbp" not in comparison.deltas:
+        return f"Loss of {len(comparison.losses)} arms; SBP was not compared with repetition ({interval})."
     delta = comparison.deltas["sbp"]
-    where = "than the baseline's at its best on validation"
+    where = f"that of {ARMS[comparison.reference].label} at its best on validation"
     if delta.includes_zero:
-        return (
-            "SBP's test loss is not distinguishable from the baseline's at its best on validation: "
-            f"{signed(delta.value)} nats per token ({interval}: {_between(delta, signed)})."
+        sentence = (
+            f"SBP's test loss is not distinguishable from {where}: "
+            f"{signed(delta.value)} nats per token ({interval}: {_between(delta, signed)})"
         )
-    way, size = ("lower", -delta) if delta.value < 0 else ("higher", delta)
-    sentence = (
-        f"SBP's test loss is {plain(size.value)} nats per token {way} {where} "
-        f"({interval}: {_between(size, plain)})"
-    )
-    if comparison.share is None or delta.value > 0:
-        return sentence + "."
-    share = percent(comparison.share.value)
-    return f"{sentence}: {share} of the oracle's gain ({_between(comparison.share, percent)})."
+    else:
+        way, size = ("lower", -delta) if delta.value < 0 else ("higher", delta)
+        sentence = (
+            f"SBP's test loss is {plain(size.value)} nats per token {way} than {where} "
+            f"({interval}: {_between(size, plain)})"
+        )
+        share = comparison.shares.get("sbp")
+        if share is not None and delta.value < 0:
+            sentence += f": {percent(share.value)} of the oracle's gain ({_between(share, percent)})"
+    return f"{sentence}. {_against_control(results, comparison.reference)}".strip()
+
+
+def _against_control(results: TextResults, reference: str) -> str:
+    """Say how SBP compares with its best control; empty where that is the reference itself."""
+    control = results.best_control
+    if control is None or control["arm"] == reference:
+        return ""
+    delta, label = Interval(**control["delta"]), ARMS[control["arm"]].label
+    found = f"{signed(delta.value)}, {_between(delta, signed)}"
+    if delta.includes_zero:
+        return f"Against its best control, {label}, it is not distinguishable ({found})."
+    return f"Against its best control, {label}, it is {'better' if delta.value < 0 else 'worse'} ({found})."
 
 
 def what_intervals_hold(report: Mapping[str, Any]) -> str:
@@ -86,8 +100,7 @@ def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> 
     from rich.table import Table
 
     console = console or Console(highlight=False)
-    groups = comparison_table(report)
-    for group in groups:
+    for group in comparison_table(report):
         table = Table(
             title=group.title,
             title_justify="left",
@@ -97,9 +110,10 @@ def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> 
             pad_edge=False,
         )
         for number, name in enumerate(COLUMNS):
-            table.add_column(name, justify="right" if number else "left", no_wrap=number < 4)
-        for row in group.rows:
-            table.add_row(*(f"{cell.value}\n[dim]{_escaped(cell.interval)}[/dim]" for cell in row))
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for arm, row in group.rows.items():
+            cells = (f"{cell.value}\n[dim]{_escaped(cell.interval)}[/dim]" for cell in row)
+            table.add_row(ARMS[arm].label, *cells)
         console.print(table)
         for verdict in group.verdicts:
             console.print(_escaped(verdict))
@@ -108,87 +122,68 @@ def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> 
     console.print(f"[bold]{_escaped(headline(report))}[/bold]")
 
 
-def _group(comparison: Comparison) -> Group:
+def _group(results: TextResults, comparison: Comparison) -> Group:
+    title = TITLES[comparison.against].format(reference=ARMS[comparison.reference].label)
     return Group(
         against=comparison.against,
-        title=TITLES[comparison.against],
-        rows=(_nats_row(comparison), _perplexity_row(comparison), _bits_row(comparison)),
+        title=title,
+        rows={arm: _row(results, comparison, arm) for arm in comparison.losses},
         verdicts=_verdicts(comparison),
     )
 
 
-def _nats_row(comparison: Comparison) -> tuple[Cell, ...]:
-    deltas = (_cell(delta, signed) for delta in comparison.deltas.values())
-    return Cell("nats/token"), _cell(comparison.baseline, plain), *deltas, _share_cell(comparison)
-
-
-def _perplexity_row(comparison: Comparison) -> tuple[Cell, ...]:
-    base = comparison.baseline.value
-    digits = 2 if base < math.log(50) else 1
-
-    def difference(delta: float) -> float:
-        return math.exp(base + delta) - math.exp(base)
-
-    deltas = (
-        _cell(_mapped(delta, difference), lambda value: signed(value, digits))
-        for delta in comparison.deltas.values()
-    )
-    baseline = _cell(_mapped(comparison.baseline, math.exp), lambda value: plain(value, digits))
-    return Cell("perplexity"), baseline, *deltas, Cell("")
-
-
-def _bits_row(comparison: Comparison) -> tuple[Cell, ...]:
-    def bits(nats: float) -> float:
-        return nats * comparison.bits_per_byte_per_nat
-
-    deltas = (_cell(_mapped(delta, bits), signed) for delta in comparison.deltas.values())
+def _row(results: TextResults, comparison: Comparison, arm: str) -> tuple[Cell, ...]:
+    record = comparison.records[arm]
+    delta, share = comparison.deltas.get(arm), comparison.shares.get(arm)
+    base = max(row["total_flops"] for row in results.arms if row["arm"] == "baseline")
+    undefined = Cell("undefined" if "oracle" in comparison.losses and delta is not None else "")
     return (
-        Cell("bits/byte"),
-        _cell(_mapped(comparison.baseline, bits), plain),
-        *deltas,
-        _share_cell(comparison),
+        _cell(comparison.losses[arm], plain),
+        Cell("–") if delta is None else _cell(delta, signed),
+        undefined if share is None else Cell("100%") if arm == "oracle" else _cell(share, percent),
+        Cell(count(record["tokens_seen"])),
+        Cell(f"{record['total_flops'] / base:.1f}×"),
     )
-
-
-def _share_cell(comparison: Comparison) -> Cell:
-    return Cell("undefined") if comparison.share is None else _cell(comparison.share, percent)
 
 
 def _cell(interval: Interval, write: Callable[[float], str]) -> Cell:
     return Cell(write(interval.value), f"[{write(interval.low)}, {write(interval.high)}]")
 
 
-def _mapped(interval: Interval, change: Callable[[float], float]) -> Interval:
-    return Interval(change(interval.value), change(interval.low), change(interval.high))
-
-
 def _verdicts(comparison: Comparison) -> tuple[str, ...]:
-    lines = [
-        _verdict(name, comparison.deltas[arm]) for arm, name in (("sbp", "SBP"), ("oracle", "The oracle"))
+    reference = ARMS[comparison.reference].label
+    said = [
+        _verdict(ARMS[arm].label, comparison.deltas[arm], reference)
+        for arm in ("sbp", "oracle")
+        if arm in comparison.deltas
     ]
-    if comparison.share is None:
-        lines.append(
+    if "oracle" in comparison.deltas and comparison.shares["oracle"] is None:
+        said.append(
             "The share of the oracle's gain is undefined: the interval of the oracle's own gain reaches "
             "zero or below, so there is nothing certain to recover."
         )
-    elif comparison.share.includes_zero:
-        lines.append("The share of the oracle's gain is not distinguishable from zero.")
-    scored = (
-        f"{name} {CHECKPOINTS[comparison.checkpoints[arm]]} (weight decay {_written(comparison, arm)})"
-        for arm, name in (("baseline", "Baseline"), ("sbp", "SBP"), ("oracle", "Oracle"))
-    )
-    lines.append(f"Checkpoints scored: {', '.join(scored)}.")
-    return tuple(lines)
+    elif (share := comparison.shares.get("sbp")) is not None and share.includes_zero:
+        said.append("SBP's share of the oracle's gain is not distinguishable from zero.")
+    took = (f"{ARMS[arm].label} {text}" for arm in comparison.records if (text := _took(comparison, arm)))
+    chosen = ", ".join(took)
+    return (*said, f"Chosen on validation among equal tries: {chosen}.") if chosen else tuple(said)
 
 
-def _written(comparison: Comparison, arm: str) -> str:
-    return ", ".join(dict.fromkeys(f"{decay:g}" for decay in comparison.weight_decays[arm]))
+def _took(comparison: Comparison, arm: str) -> str:
+    """Say which hyper-parameters validation chose for an arm; empty where none were tried."""
+    record = comparison.records[arm]
+    if record["tries"] == 1:
+        return ""
+    name = "dropout" if ARMS[arm].tried == "dropout" else "weight_decay"
+    values = ", ".join(dict.fromkeys(f"{value:g}" for value in record[name]))
+    return f"{name.replace('_', ' ')} {values} of {record['tries']}"
 
 
-def _verdict(name: str, delta: Interval) -> str:
+def _verdict(name: str, delta: Interval, reference: str) -> str:
+    name = name[0].upper() + name[1:]
     if delta.includes_zero:
-        return f"{name} is not distinguishable from the baseline: the interval of its Δ includes zero."
-    return f"{name} is {'better' if delta.value < 0 else 'worse'} than the baseline."
+        return f"{name} is not distinguishable from {reference}: the interval of its Δ includes zero."
+    return f"{name} is {'better' if delta.value < 0 else 'worse'} than {reference}."
 
 
 def _between(interval: Interval, write: Callable[[float], str]) -> str:

@@ -3,21 +3,17 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sbp_bayes.base.runtime import configure_runtime
-
-configure_runtime()
-
-from experiments.runner import (  # noqa: E402
+from experiments.runner import (
     make_experiment,
     run_command_line,
     run_folder,
     settings_of,
     workspace,
 )
-from experiments.toy_validation.run import run  # noqa: E402
-from experiments.toy_validation.table import print_arms, summary  # noqa: E402
-from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config  # noqa: E402
-from sbp_bayes.base.store import write_json  # noqa: E402
+from experiments.toy_validation.run import run
+from experiments.toy_validation.table import print_arms, summary
+from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
+from sbp_bayes.base.store import write_json
 
 if TYPE_CHECKING:
     from sacred.run import Run

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
+from sbp_bayes.arms import ARMS
 from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.lm import LMConfig
@@ -12,19 +13,8 @@ from sbp_bayes.synthesizer import TuneConfig
 from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 from sbp_bayes.training import OptimiserConfig
 
-Arm = Literal[
-    "baseline",
-    "tuned_baseline",
-    "sbp",
-    "oracle",
-    "exact_posterior",
-    "unconditional",
-    "random_pairs",
-    "from_scratch",
-]
-"""What a model is trained on; see `run.ARMS`."""
-
-ARMS: tuple[Arm, ...] = get_args(Arm)
+IN_WORLDS = tuple(name for name, arm in ARMS.items() if arm.embedder is None)
+"""The arms that worlds can have: all but those of an embedder, since pairs are of one concept here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +33,9 @@ class ToyConfig:
         num_test, num_validation: documents drawn for test and for validation; validation pairs are as many.
         width, num_layers, num_heads: of the transformer.
         context_length: of a row, into which documents are packed.
-        peak_lr, weight_decay: of every arm but the tuned baseline.
-        weight_decays: tried for the tuned baseline, the best on validation is reported.
+        peak_lr, weight_decay: of every arm, those that tune the decay try it too.
+        weight_decays, dropouts: tried by the arms that tune them, the best on validation is reported.
+        tune_every_arm: whether every arm tries the weight decays.
         tune_lr, tune_epochs: of the synthesizer.
         rows_per_batch, num_validations: of every training.
         arms: those to run; baseline and oracle are needed for the share of the oracle's gain.
@@ -68,16 +59,18 @@ class ToyConfig:
     peak_lr: float = 1e-2
     weight_decay: float = 0.1
     weight_decays: tuple[float, ...] = (1.0, 4.0)
+    dropouts: tuple[float, ...] = (0.1, 0.2)
+    tune_every_arm: bool = False
     tune_lr: float = 5e-3
     tune_epochs: float = 2.0
     rows_per_batch: int = 8
     num_validations: int = 10
-    arms: tuple[Arm, ...] = ARMS
+    arms: tuple[str, ...] = IN_WORLDS
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
     def __post_init__(self) -> None:
         for arm in self.arms:
-            require_one_of("arms", arm, ARMS)
+            require_one_of("arms", arm, IN_WORLDS)
         for key in ("drawn_concepts", "pairs_per_document", "num_test", "num_validation"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(
@@ -104,12 +97,11 @@ class ToyConfig:
             hidden_width=3 * self.width,
         )
 
-    def pretrain(self, model: LMConfig, seed: int, weight_decay: float | None = None) -> PretrainConfig:
-        """Settings of the baseline's pretraining; `weight_decay` is in place of every arm's."""
-        decay = self.weight_decay if weight_decay is None else weight_decay
+    def pretrain(self, model: LMConfig, seed: int) -> PretrainConfig:
+        """Settings of the baseline's pretraining."""
         return PretrainConfig(
             model=model,
-            optimiser=OptimiserConfig(peak_lr=self.peak_lr, weight_decay=decay),
+            optimiser=OptimiserConfig(peak_lr=self.peak_lr, weight_decay=self.weight_decay),
             budget_tokens=self.budget_tokens,
             rows_per_batch=self.rows_per_batch,
             num_validations=self.num_validations,

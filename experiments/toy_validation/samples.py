@@ -3,38 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from experiments.toy_validation.data import ToyData, corpus_of, world_tokens
 from sbp_bayes.base.errors import ConceptError
-from sbp_bayes.base.records import EOS
-from sbp_bayes.base.seeds import derive_seed, torch_generator
+from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.concept import ConceptModel, FiniteConceptModel
-from sbp_bayes.corpus import TOKENIZER, Corpus, Document, Tokenizer
+from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import concept_calibration, score_pairs
-from sbp_bayes.lm import Transformer, generate, load_model, save_model
-from sbp_bayes.pretraining import PretrainConfig
+from sbp_bayes.lm import load_model
 from sbp_bayes.synthesis import CORPUS
 from sbp_bayes.synthesizer import NeuralSynthesizer, PosteriorSynthesizer, WorldTokens
-from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 
 CALIBRATED, SAMPLES_PER_DOCUMENT = 100, 4
 """Documents d1, and samples of each, from which concepts are inferred."""
-
-
-def untrained_model(config: PretrainConfig, tokenizer: Tokenizer, work: Workspace) -> Manifest:
-    """Write the weights that a pretraining of `config` starts from, as `best`."""
-    settings, inputs = {"model": config.model, "seed": config.seed}, {"tokenizer": tokenizer.fingerprint}
-    plan = plan_stage("untrained", settings, inputs, __name__, device="cpu")
-
-    def write(folder: StageFolder) -> Outcome:
-        tokenizer.save(folder.path / TOKENIZER)
-        save_model(Transformer(config.model, seed=derive_seed(config.seed, "model")), folder.path / "best")
-        return Outcome(counts={"num_parameters": config.model.num_parameters})
-
-    return run_stage(plan, work, write)
 
 
 def posterior_samples(data: ToyData, num_tokens: int, seed: int, work: Workspace) -> Manifest:
@@ -49,37 +32,6 @@ def posterior_samples(data: ToyData, num_tokens: int, seed: int, work: Workspace
 
     settings = {"num_tokens": num_tokens, "seed": seed}
     return _corpus_stage("posterior_samples", settings, {"unique": data.unique.fingerprint}, work, sample)
-
-
-def baseline_samples(
-    baseline: Manifest, data: ToyData, num_tokens: int, seed: int, work: Workspace
-) -> Manifest:
-    """Write documents of the baseline's best checkpoint on validation, sampled without any d1."""
-
-    def sample() -> tuple[Corpus, float]:
-        model = load_model(baseline.directory / "best")
-        number = -(-num_tokens // (data.world.doc_length + 1))
-        documents: list[Document] = []
-        tokens: list[np.ndarray] = []
-        complete: list[bool] = []
-        while sum(len(t) + 1 for t in tokens) < num_tokens:
-            streams = [derive_seed(seed, "baseline samples", len(tokens) + i) for i in range(number)]
-            for drawn in generate(
-                model,
-                [np.array([EOS])] * number,
-                max_new_tokens=data.world.doc_length + 1,
-                stream_seeds=streams,
-            ):
-                text = " ".join(str(token - NUM_SPECIAL) for token in drawn.tokens)
-                documents.append(Document(id=f"baseline:{len(tokens)}", text=text, source="baseline"))
-                tokens.append(drawn.tokens)
-                complete.append(drawn.finished)
-        corpus = Corpus.from_tokens(documents, tokens, vocab_size=model.config.vocab_size, complete=complete)
-        positions = len(corpus) + corpus.num_tokens  # each prompt is one EOS
-        return corpus, model.config.forward_flops_per_token * positions
-
-    settings = {"num_tokens": num_tokens, "seed": seed}
-    return _corpus_stage("baseline_samples", settings, {"baseline": baseline.fingerprint}, work, sample)
 
 
 def measure_synthesizer(tuned: Manifest, data: ToyData, seed: int) -> dict[str, float]:

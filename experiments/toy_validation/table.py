@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from experiments.toy_validation.config import ToyConfig
-from experiments.toy_validation.run import CHECKPOINTS, ArmResult
+from experiments.toy_validation.run import ArmResult
+from paper_figures.numbers import count
+from sbp_bayes.arms import ARMS, CHECKPOINTS, in_order
 from sbp_bayes.base.config import encode, fingerprint
-from sbp_bayes.evaluation import mean_over_seeds, share_interval
+from sbp_bayes.comparison import best_control, compared
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
@@ -19,38 +21,40 @@ def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
     For every arm and checkpoint: `mean` above Bayes in nats a token (above 0 where Bayes isn't known), its
     95% interval over seeds, `gain`, the same of the paired difference to the baseline, and `share`, the same
     of the gain over the oracle's, None where the oracle's gain cannot be told from 0. Seeds draw worlds and
-    documents of their own, so there is one number per seed; one seed has no intervals.
+    documents of their own, so there is one number per seed; one seed has no intervals. `best_control` is the
+    arm of repetition or control that is best on validation, with SBP's paired difference to it.
     """
-    trained = {result.arm for result in results}
-    by_arm: dict[str, list[ArmResult]] = {
+    by_arm = {
         arm: sorted((r for r in results if r.arm == arm), key=lambda r: r.seed)
-        for arm in config.arms
-        if arm in trained
+        for arm in in_order(result.arm for result in results)
+    }
+    losses = {
+        checkpoint: {arm: excess(own, checkpoint)[:, None] for arm, own in by_arm.items()}
+        for checkpoint in CHECKPOINTS
+    }
+    records = {(r["arm"], r["checkpoint"]): r for r in compared(losses, np.ones(1), against_tuned=False)}
+    validation = {
+        arm: np.array(
+            [r.validation if r.validation is not None else r.losses["best_validation"] for r in own]
+        )
+        for arm, own in by_arm.items()
     }
     return {
         "schema_version": SCHEMA_VERSION,
         "config": encode(config),
         "config_fingerprint": fingerprint(encode(config)),
-        "arms": [_arm(by_arm, arm) for arm in by_arm],
+        "arms": [
+            {
+                "arm": arm,
+                "flops": float(np.mean([r.flops for r in own])),
+                "tokens_seen": own[0].tokens_seen,
+                **{checkpoint: _written(records[arm, checkpoint]) for checkpoint in CHECKPOINTS},
+            }
+            for arm, own in by_arm.items()
+        ],
+        "best_control": best_control(validation, losses["best_validation"], np.ones(1)),
         "results": [encode(result) for result in results],
     }
-
-
-def _arm(by_arm: Mapping[str, list[ArmResult]], arm: str) -> dict[str, Any]:
-    own, baseline = by_arm[arm], by_arm.get("baseline", [])
-    record: dict[str, Any] = {
-        "arm": arm,
-        "flops": float(np.mean([r.flops for r in own])),
-        "tokens_seen": own[0].tokens_seen,
-    }
-    for checkpoint in CHECKPOINTS:
-        record[checkpoint] = _interval(excess(own, checkpoint))
-        if baseline:
-            gain = excess(baseline, checkpoint) - excess(own, checkpoint)
-            record[checkpoint]["gain"] = _interval(gain)
-        if baseline and by_arm.get("oracle"):
-            record[checkpoint]["share"] = _share(baseline, own, by_arm["oracle"], checkpoint)
-    return record
 
 
 def excess(results: Sequence[ArmResult], checkpoint: str) -> np.ndarray:
@@ -58,40 +62,37 @@ def excess(results: Sequence[ArmResult], checkpoint: str) -> np.ndarray:
     return np.array([r.losses[checkpoint] - (r.bayes or 0.0) for r in results])
 
 
-def _interval(values: np.ndarray) -> dict[str, Any]:
-    if len(values) < 2:
-        return {"mean": float(values.mean()), "low": None, "high": None}
-    interval = mean_over_seeds(values).interval()
-    return {"mean": interval.estimate, "low": interval.low, "high": interval.high}
-
-
-def _share(
-    baseline: Sequence[ArmResult], own: Sequence[ArmResult], oracle: Sequence[ArmResult], checkpoint: str
-) -> dict[str, Any] | None:
-    base_S1, own_S1, oracle_S1 = (excess(results, checkpoint)[:, None] for results in (baseline, own, oracle))
-    if len(own) < 2:
-        gain, possible = float((base_S1 - own_S1).item()), float((base_S1 - oracle_S1).item())
-        return {"mean": gain / possible, "low": None, "high": None} if possible > 0 else None
-    share = share_interval(base_S1, own_S1, oracle_S1, np.ones(1))
-    return None if share is None else {"mean": share.estimate, "low": share.low, "high": share.high}
+def _written(record: Mapping[str, Any]) -> dict[str, Any]:
+    delta, loss = record["delta"], record["loss"]
+    written: dict[str, Any] = {"mean": loss["value"], "low": loss["low"], "high": loss["high"]}
+    if delta is not None:
+        ends = [None if delta[end] is None else -delta[end] for end in ("high", "low")]
+        written["gain"] = {"mean": -delta["value"], "low": ends[0], "high": ends[1]}
+        share = record["share"]
+        written["share"] = share and {"mean": share["value"], "low": share["low"], "high": share["high"]}
+    return written
 
 
 def print_arms(record: Mapping[str, Any]) -> None:
-    """Print one line an arm, at its best checkpoint on validation and at its last, with its total FLOPs."""
+    """Print a line for each arm, at its best checkpoint on validation and at its last, with its FLOPs."""
     config = record["config"]
     known = all(result["bayes"] is not None for result in record["results"])
     above = "above the Bayes-optimal loss" if known else "loss; Bayes has no closed form here"
     seeds = len(config["seeds"])
     over = "one seed: no intervals" if seeds == 1 else f"95% intervals over {seeds} seeds"
     print(f"{config['world']}: nats a token, {above}; {over}\n")
-    print(f"{'arm':<18}{'best on validation':>28}{'gain':>27}{'share':>19}{'last':>10}{'FLOPs':>11}")
+    head = ("best on validation", "gain", "share", "last", "tokens", "FLOPs")
+    print(f"{'arm':<24}{head[0]:>26}{head[1]:>27}{head[2]:>17}{head[3]:>9}{head[4]:>9}{head[5]:>10}")
     for arm in record["arms"]:
         best, last = arm["best_validation"], arm["last"]
         gain = _text(best["gain"]) if "gain" in best else ""
         share = _text(best["share"], ".0%") if best.get("share") else ""
-        print(
-            f"{arm['arm']:<18}{_text(best):>28}{gain:>27}{share:>19}{last['mean']:>10.4f}{arm['flops']:>11.2e}"
-        )
+        numbers = f"{last['mean']:>9.4f}{count(arm['tokens_seen']):>9}{arm['flops']:>10.2e}"
+        print(f"{ARMS[arm['arm']].label:<24}{_text(best):>26}{gain:>27}{share:>17}{numbers}")
+    if record["best_control"] is not None:
+        control = record["best_control"]
+        delta = {"mean": control["delta"]["value"]} | control["delta"]
+        print(f"\nSBP − its best control ({ARMS[control['arm']].label}): {_text(delta)} nats a token")
 
 
 def _text(interval: Mapping[str, Any], digits: str = ".4f") -> str:

@@ -5,15 +5,16 @@ nearly twice as many tokens a second as one process of two. One thread everywher
 results, the same whatever the number of cores.
 """
 
+import dataclasses
 import itertools
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import WorkerError
@@ -34,6 +35,48 @@ def usable_cores() -> int:
     import loky
 
     return int(loky.cpu_count())
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Generic[T]):
+    """A call that waits for others.
+
+    Attributes:
+        call: picklable.
+        needs: names of the tasks that must be done before; those that are not asked for are left out.
+    """
+
+    call: Callable[[], T]
+    needs: tuple[Hashable, ...] = ()
+
+
+def in_order_of_need(tasks: Mapping[Hashable, Task[T]], num_workers: int | None = None) -> dict[Hashable, T]:
+    """Return each task's result, by name, from at most `num_workers` processes of one thread each.
+
+    A task begins when those that it needs are done; of several that could, the one named first.
+
+    Args:
+        tasks: by name, without circles.
+        num_workers: the usable cores by default. With 1, or a single task, this process does the work.
+
+    Raises:
+        WorkerError: a process was ended from outside.
+        Exception: what the first failing task raised; the others are stopped.
+    """
+    num_workers = min(num_workers or usable_cores(), len(tasks))
+    waiting = {name: {need for need in task.needs if need in tasks} for name, task in tasks.items()}
+    results: dict[Hashable, T] = {}
+    running: dict[Future[T], Hashable] = {}
+    with worker_pool(max(1, num_workers)) as pool:
+        while len(results) < len(tasks):
+            ready = [name for name, needs in waiting.items() if needs <= results.keys()]
+            assert ready or running, f"tasks that wait for one another: {list(waiting)}"
+            for name in ready[: num_workers - len(running)]:
+                del waiting[name]
+                running[pool.submit(tasks[name].call)] = name
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                results[running.pop(future)] = future.result()
+    return {name: results[name] for name in tasks}
 
 
 def side_by_side(

@@ -223,6 +223,11 @@ def _add_synthesize(parser: argparse.ArgumentParser) -> None:
     _add_document_limit(parser, "as in tuning")
     parser.add_argument("--temperature", type=float, metavar="X", help="default 1, as in the paper")
     parser.add_argument(
+        "--unconditional",
+        action="store_true",
+        help="sample without any d1: of a pretrained model, self-distillation, the control of SBP",
+    )
+    parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that sample (default: the usable cores)"
     )
 

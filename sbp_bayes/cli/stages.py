@@ -16,7 +16,7 @@ from sbp_bayes.evaluation import evaluate
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
-from sbp_bayes.synthesis import SynthesisConfig, synthesize
+from sbp_bayes.synthesis import NoDocuments, SeedDocuments, Source, SynthesisConfig, synthesize
 from sbp_bayes.synthesizer import TuneConfig, tune
 from sbp_bayes.training import OptimiserConfig
 
@@ -90,7 +90,7 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
 
 
 def run_synthesize(arguments: argparse.Namespace) -> Manifest:
-    """Sample documents, with seed documents from a prepared corpus, or from any text as it is."""
+    """Sample documents, with seed documents from a prepared corpus, from any text as it is, or from none."""
     model, num_unique = inputs.model_folder(arguments.model), arguments.unique_tokens
     if num_unique is not None and not inputs.is_stage(arguments.corpus):
         raise ConfigError(f"--unique-tokens {num_unique} needs a prepared corpus")
@@ -103,8 +103,9 @@ def run_synthesize(arguments: argparse.Namespace) -> Manifest:
     }
     limit = (load_model(model).config.context_length - 2) // 2  # a row is EOS, d1, SEP and d2
     config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
+    source: Source = NoDocuments() if arguments.unconditional else SeedDocuments(corpus)
     return synthesize(
-        config, model, corpus, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
+        config, model, source, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
     )
 
 

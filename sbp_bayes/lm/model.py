@@ -34,6 +34,8 @@ from sbp_bayes.lm.loss import linear_cross_entropy, regularised_cross_entropy
 class Block(nn.Module):
     """One layer: x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
+    dropout = 0.0
+
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         width, head = config.width, config.head_width
@@ -74,8 +76,14 @@ class Block(nn.Module):
 
     def combine(self, x_BTD: Tensor, mixed_BTHE: Tensor) -> Tensor:
         """Add the attention's output and the feed-forward network's to the residual stream."""
-        x_BTD = x_BTD + self.write(mixed_BTHE.flatten(2))
-        return x_BTD + self.feed_forward(x_BTD)
+        x_BTD = x_BTD + self.thinned(self.write(mixed_BTHE.flatten(2)))
+        return x_BTD + self.thinned(self.feed_forward(x_BTD))
+
+    def thinned(self, added_BTD: Tensor) -> Tensor:
+        """Apply dropout to what is added to the residual stream; in training alone."""
+        if self.dropout == 0:
+            return added_BTD
+        return nn.functional.dropout(added_BTD, self.dropout, self.training)
 
     def read(self, x_BTD: Tensor) -> Tensor:
         """Return queries, keys and values side by side, (B, T, (H + 2G)·E)."""
@@ -101,6 +109,8 @@ class Transformer(nn.Module):
         seed: every parameter is drawn from (seed, its name); the global generator is not touched. None
             leaves the matrices undrawn, for weights that are loaded and for the meta device.
     """
+
+    dropout = 0.0
 
     def __init__(self, config: LMConfig, *, seed: int | None = 0) -> None:
         super().__init__()
@@ -138,6 +148,17 @@ class Transformer(nn.Module):
         self.attention_backend = backend
         for block in self.layers:
             block.attention_backend = backend
+        return self
+
+    def set_dropout(self, rate: float) -> "Transformer":
+        """Leave out a share `rate` of embeddings and of what layers add to the residual stream; return self.
+
+        In training mode alone, by torch's own random numbers, and what stays is scaled by 1 / (1 − rate)
+        (Srivastava et al. 2014). 0, as built, draws no numbers.
+        """
+        self.dropout = rate
+        for block in self.layers:
+            block.dropout = rate
         return self
 
     @property
@@ -180,6 +201,8 @@ class Transformer(nn.Module):
         except IndexError:
             self.config.require_known(inputs_BT, "a row")
             raise
+        if self.dropout:
+            x_BTD = nn.functional.dropout(x_BTD, self.dropout, self.training)
         for block in self.layers:
             x_BTD = block(x_BTD, turns_TJE, mask)
         return rms_norm(x_BTD, self.final_norm, self.config.norm_eps)

@@ -4,6 +4,7 @@ Shapes: B rows, T time, N positions with a target.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -22,12 +23,21 @@ SORTED_TOGETHER = 4096
 
 
 @torch.no_grad()
-def score_batch(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return, per row, −Σ log P(target) in nats (B,) float64 and its number of targets (B,)."""
-    batch = batch.to(model.embedding.weight.device)
+def score_batch(models: Sequence[Transformer], batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return, per row, −Σ log P(target) in nats (B,) float64 and its number of targets (B,).
+
+    P is the mean of the models' probabilities.
+    """
+    batch = batch.to(models[0].embedding.weight.device)
     kept_BT = batch.targets != IGNORE
-    hidden_ND = model.hidden(batch.inputs, batch.segments)[kept_BT]
-    nats_N = token_losses(hidden_ND, model.logits, batch.targets[kept_BT]).double()
+    nats_N, *others = (
+        token_losses(
+            model.hidden(batch.inputs, batch.segments)[kept_BT], model.logits, batch.targets[kept_BT]
+        ).double()
+        for model in models
+    )
+    if others:
+        nats_N = math.log(len(models)) - torch.stack([-nats_N, *(-other for other in others)]).logsumexp(0)
     row_N = kept_BT.nonzero()[:, 0]
     nats_B = torch.zeros(len(batch.inputs), dtype=torch.float64, device=nats_N.device)
     nats_B.index_add_(0, row_N, nats_N)
@@ -35,20 +45,21 @@ def score_batch(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def score_rows(
-    model: Transformer, rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    model: Transformer | Sequence[Transformer], rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score rows of (inputs, targets, segments), each an int64 array (T,); lengths may differ.
 
-    Rows of like length share a batch, so that little of it is padding.
+    Rows of like length share a batch, so that little of it is padding. Several models are an ensemble: the
+    mean of their probabilities for each token.
 
     Returns:
         per row, −Σ log P(target) in nats (float64) and the number of targets (int64).
     """
-    model = freeze(model)
+    models = [freeze(one) for one in ([model] if isinstance(model, Transformer) else model)]
     nats, counts, rows = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], iter(rows)
     while window := list(itertools.islice(rows, SORTED_TOGETHER)):
         by_length = np.argsort([len(row[0]) for row in window], kind="stable")
-        scores = [score_batch(model, batch) for batch in _batches(window[i] for i in by_length)]
+        scores = [score_batch(models, batch) for batch in _batches(window[i] for i in by_length)]
         place = np.argsort(by_length)
         nats.append(torch.cat([nats_B for nats_B, _ in scores]).cpu().numpy()[place])
         counts.append(torch.cat([count_B for _, count_B in scores]).cpu().numpy()[place])

@@ -4,7 +4,6 @@ from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture
 from sbp_bayes.pretraining.pretrain import (
     PretrainConfig,
-    best_on_validation,
     pretrain,
     synthetic_tokens_needed,
 )
@@ -12,7 +11,6 @@ from sbp_bayes.pretraining.pretrain import (
 __all__ = [
     "Mixture",
     "PretrainConfig",
-    "best_on_validation",
     "pretrain",
     "steps_of_budget",
     "synthetic_tokens_needed",

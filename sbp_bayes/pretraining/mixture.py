@@ -1,16 +1,20 @@
 """Which row of which corpus each step reads: real text repeated, synthetic text only if allowed."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
 
-from sbp_bayes.base.config import fingerprint, require
+from sbp_bayes.base.config import fingerprint, require, require_one_of
 from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.base.records import Batch
 
 if TYPE_CHECKING:
     from sbp_bayes.corpus import EpochStream
+
+
+Order = Literal["mixed", "synthetic_first"]
+"""When synthetic rows are read: evenly over the run, as in the paper, or all of them before the real ones."""
 
 
 def synthetic_rows(synthetic_share: float, num_steps: int, rows_per_batch: int) -> int:
@@ -21,9 +25,9 @@ def synthetic_rows(synthetic_share: float, num_steps: int, rows_per_batch: int) 
 class Mixture:
     """Batches of real and synthetic rows: a `training.BatchSource`.
 
-    Of the run's rows `synthetic_rows` are synthetic, and after every step their number is within one row
-    of the share of all rows so far. Each stream is read in its own order from its first row on, so a
-    share of 0 reads the real stream alone, exactly as the baseline does.
+    Of the run's rows `synthetic_rows` are synthetic; where they are mixed, their number is after every step
+    within one row of the share of all rows so far. Each stream is read in its own order from its first row
+    on, so a share of 0 reads the real stream alone, exactly as the baseline does.
 
     Args:
         real: repeated as often as the budget asks.
@@ -34,6 +38,7 @@ class Mixture:
         rows_per_batch: rows a step.
         repeat_synthetic: whether synthetic text may be read again, as real text is: each time in another
             order, as often as the share asks.
+        order: when synthetic rows are read.
 
     Raises:
         CorpusError: the synthetic corpus holds fewer rows than the share asks for and may not be repeated.
@@ -50,7 +55,9 @@ class Mixture:
         num_steps: int,
         rows_per_batch: int,
         repeat_synthetic: bool = False,
+        order: Order = "mixed",
     ) -> None:
+        require_one_of("order", order, get_args(Order))
         require(0 <= synthetic_share <= 1, "synthetic_share", synthetic_share, "0 to 1")
         require(num_steps >= 0, "num_steps", num_steps, "0 or more")
         require(rows_per_batch > 0, "rows_per_batch", rows_per_batch, "a positive number")
@@ -60,6 +67,7 @@ class Mixture:
         self.synthetic = synthetic if synthetic_share > 0 else None
         self.num_steps = num_steps
         self.rows_per_batch = rows_per_batch
+        self.order = order
         self.context_length = real.context_length
         self.num_synthetic_rows = synthetic_rows(synthetic_share, num_steps, rows_per_batch)
         self._refuse_other_lengths()
@@ -71,7 +79,7 @@ class Mixture:
         """16 hexadecimal digits that name the sequence of batches."""
         synthetic = self.synthetic and self.synthetic.fingerprint
         sizes = [self.num_synthetic_rows, self.num_steps, self.rows_per_batch]
-        return fingerprint("Mixture", self.real.fingerprint, synthetic, sizes)
+        return fingerprint("Mixture", self.real.fingerprint, synthetic, sizes, self.order)
 
     def batch(self, step: int) -> Batch:
         """Return the rows of `step`, the real ones first, as int64 (rows_per_batch, context_length)."""
@@ -96,6 +104,9 @@ class Mixture:
 
     def _rows_before(self, step: int) -> tuple[int, int]:
         """Return the real and synthetic rows of the first `step` steps, rounded in integers."""
+        if self.order == "synthetic_first":
+            synthetic = min(step * self.rows_per_batch, self.num_synthetic_rows)
+            return step * self.rows_per_batch - synthetic, synthetic
         synthetic = (2 * step * self.num_synthetic_rows + self.num_steps) // (2 * max(1, self.num_steps))
         return step * self.rows_per_batch - synthetic, synthetic
 

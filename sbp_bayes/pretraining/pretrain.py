@@ -1,12 +1,12 @@
 """The stage that pretrains a model; baseline, SBP and oracle are this function with one value changed."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import ConfigError, CorpusError
 from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.runtime import torchrun_rank
@@ -24,7 +24,7 @@ from sbp_bayes.lm import (
 )
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
-from sbp_bayes.pretraining.mixture import Mixture, synthetic_rows
+from sbp_bayes.pretraining.mixture import Mixture, Order, synthetic_rows
 from sbp_bayes.training import CHECKPOINTS, EngineConfig, OptimiserConfig, train
 
 
@@ -40,6 +40,9 @@ class PretrainConfig:
         rows_per_batch: rows a step.
         synthetic_share: share of the budget that is synthetic; 0 is the baseline (and the oracle).
         repeat_synthetic: whether synthetic text may be read more than once; the paper reads it once.
+        order: when synthetic text is read; see `Mixture`.
+        dropout: share of what each layer adds to the residual stream, and of the embeddings, that is left out
+            at random in training, 0 to 1; see `Transformer.set_dropout`.
         num_validations: validations after the one before the first step.
         matmul_dtype: number format of matrix products in training; see `lm.precision`. The plan has what
             "auto" stands for.
@@ -54,6 +57,8 @@ class PretrainConfig:
     rows_per_batch: int
     synthetic_share: float = 0.0
     repeat_synthetic: bool = False
+    order: Order = "mixed"
+    dropout: float = 0.0
     num_validations: int = 20
     matmul_dtype: MatmulDtype = "auto"
     attention: Backend = "auto"
@@ -63,6 +68,8 @@ class PretrainConfig:
         require(self.budget_tokens > 0, "budget_tokens", self.budget_tokens, "a positive number")
         require(self.rows_per_batch > 0, "rows_per_batch", self.rows_per_batch, "a positive number")
         require(0 <= self.synthetic_share <= 1, "synthetic_share", self.synthetic_share, "0 to 1")
+        require_one_of("order", self.order, get_args(Order))
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, below 1")
         require(self.num_validations > 0, "num_validations", self.num_validations, "a positive number")
 
 
@@ -131,11 +138,6 @@ def pretrain(
     return run_stage(plan, directory, work, collective=True)
 
 
-def best_on_validation(pretrainings: Iterable[Manifest]) -> Manifest:
-    """Return the pretraining whose lowest validation loss is the lowest; the first of equals."""
-    return min(pretrainings, key=lambda stage: stage.counts["best_validation_nats_per_token"])
-
-
 def synthetic_tokens_needed(config: PretrainConfig) -> int:
     """Return the tokens a synthetic corpus must hold so that `pretrain` repeats none of it."""
     length = config.model.context_length
@@ -157,6 +159,7 @@ def build_mixture(config: PretrainConfig, real: Corpus, synthetic: Corpus | None
         num_steps=steps_of_budget(config.budget_tokens, config.rows_per_batch, length),
         rows_per_batch=config.rows_per_batch,
         repeat_synthetic=config.repeat_synthetic,
+        order=config.order,
     )
 
 
@@ -192,6 +195,7 @@ def _pretrain(
     **checkpoints: Any,
 ) -> Outcome:
     model = Transformer(config.model, seed=derive_seed(config.seed, "model")).set_attention(config.attention)
+    model.set_dropout(config.dropout)
     result = train(
         model.set_matmul_dtype(matmul_dtype(config.matmul_dtype, config.engine.device)),
         mixture,
@@ -202,6 +206,7 @@ def _pretrain(
         validate=validate,
         num_validations=config.num_validations,
         flops_per_token=config.model.flops_per_token,
+        noise_seed=derive_seed(config.seed, "dropout") if config.dropout else None,
         **checkpoints,
         description=f"pretraining {label}".strip(),
         tick=folder.tick,

@@ -1,4 +1,4 @@
-"""The synthetic corpus: samples d2 ~ p_θ(· | d1) of seed documents d1, in resumable shards.
+"""The synthetic corpus: samples d2 ~ p_θ(· | d1) of seed documents d1, or of none, in resumable shards.
 
 Step 3 of the paper's Algorithm 1. Sample j is a function of (seed, j), and the corpus is the first
 samples that pass the screen, up to the wanted number of tokens: shard size, slots and interruptions
@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.base.workers import usable_cores, worker_pool
@@ -33,9 +32,8 @@ from sbp_bayes.lm import (
     with_context_length,
 )
 from sbp_bayes.synthesis.screen import Screen, ScreenConfig
-from sbp_bayes.synthesis.seeds import seed_document, stream_seed
 from sbp_bayes.synthesis.shards import Shard
-from sbp_bayes.synthesizer.prompt import prompt_tokens
+from sbp_bayes.synthesis.sources import Prompt, Source
 
 CORPUS, SHARDS = "corpus", "shards"
 
@@ -74,7 +72,7 @@ class SynthesisConfig:
 def synthesize(
     config: SynthesisConfig,
     model_dir: Path,
-    corpus: Corpus,
+    source: Source,
     directory: Place,
     *,
     tokenizer: Tokenizer,
@@ -84,10 +82,10 @@ def synthesize(
 
     Args:
         config: what to sample.
-        model_dir: the synthesizer's weights.
-        corpus: the real documents, from which seed documents are drawn.
+        model_dir: the weights that are sampled from: a synthesizer's, or any model's without documents d1.
+        source: of the prompts: `SeedDocuments(corpus)`, or `NoDocuments()`.
         directory: holds `shards/` (every sample, unscreened) and `corpus/` (ids "synthetic:j" and
-            metadata: the seed document's id and index, and the sample's number).
+            metadata: the seed document's id and index, where there is one, and the sample's number).
         tokenizer: turns samples into text.
         num_workers: processes that sample shards; by default the usable cores. Changes speed alone.
 
@@ -96,26 +94,24 @@ def synthesize(
         FLOPs are 2·N·(|d1| + |d2|) over all samples drawn.
 
     Raises:
-        CorpusError: `corpus` is empty, or hardly any sample passes the screen.
+        CorpusError: hardly any sample passes the screen.
         ConfigError: tokens or a tokenizer that the model's vocabulary does not hold.
         CheckpointError: the model is missing or damaged.
         StoreError: `directory` holds another plan's output or a damaged shard, or the disk is full.
     """
     require(num_workers is None or num_workers >= 1, "num_workers", num_workers, "at least 1")
-    if len(corpus) == 0:
-        raise CorpusError("the corpus has no documents to draw seed documents from")
     model_dir = Path(model_dir)
     model = load_model(model_dir).config
     fits = tokenizer.vocab_size <= model.vocab_size
     require(fits, "tokenizer.vocab_size", tokenizer.vocab_size, f"at most the model's {model.vocab_size}")
-    model.require_known(corpus.tokens, "the corpus")
+    source.require_known(model)
     inputs = {
         "model": model_fingerprint(model_dir),
-        "corpus": corpus.fingerprint,
+        **source.inputs,
         "tokenizer": tokenizer.fingerprint,
     }
     plan = plan_stage("synthesize", config, inputs, __name__, device="cpu")
-    work = _Synthesis(config, model_dir, model, corpus, tokenizer, num_workers or usable_cores())
+    work = _Synthesis(config, model_dir, model, source, tokenizer, num_workers or usable_cores())
     return run_stage(plan, directory, work)
 
 
@@ -126,7 +122,7 @@ class _Synthesis:
     config: SynthesisConfig
     model_dir: Path
     model: LMConfig
-    corpus: Corpus
+    source: Source
     tokenizer: Tokenizer
     num_workers: int
 
@@ -134,17 +130,16 @@ class _Synthesis:
         wanted = self.config.num_tokens
         screen = Screen(self.config.screen, wanted)
         kept: list[tuple[Document, np.ndarray, bool]] = []
-        prompt_tokens = sampled_tokens = 0
+        prompt_positions = sampled_tokens = 0
         with (
             progress("synthesising", wanted, "tokens") as advance,
             closing(self._shards(folder, screen)) as shards,
         ):
-            for shard, seeds in shards:
+            for shard, prompts in shards:
                 before = screen.kept_tokens
-                kept += [self._record(shard, i, seeds[i]) for i in screen.take(shard, self.corpus, seeds)]
-                prompt_tokens += int(
-                    (np.minimum(self.corpus.lengths[seeds], self.config.max_document_tokens) + 2).sum()
-                )
+                taken = screen.take(shard, [prompt.seed_document for prompt in prompts])
+                kept += [self._record(shard, i, prompts[i]) for i in taken]
+                prompt_positions += sum(len(prompt.tokens) for prompt in prompts)
                 sampled_tokens += len(shard.tokens) + len(shard)
                 advance(min(screen.kept_tokens, wanted) - before)
                 folder.tick()
@@ -153,25 +148,27 @@ class _Synthesis:
         synthetic.save(folder.path / CORPUS)
         counts = dict(screen.counts) | {
             "tokens": screen.kept_tokens,
-            "seed_documents": len({document.metadata["seed_document"] for document in documents}),
-            "prompt_tokens": prompt_tokens,
+            "seed_documents": len({d.metadata.get("seed_index") for d in documents} - {None}),
+            "prompt_tokens": prompt_positions,
             "sampled_tokens": sampled_tokens,
         }
-        flops = self.model.forward_flops_per_token * (prompt_tokens + sampled_tokens)
+        flops = self.model.forward_flops_per_token * (prompt_positions + sampled_tokens)
         return Outcome(counts=counts, flops=flops)
 
-    def _shards(self, folder: StageFolder, screen: Screen) -> Generator[tuple[Shard, np.ndarray], None, None]:
-        """Yield shards until `screen` is full, each with its seed documents, int64 (samples,)."""
-        ahead: deque[tuple[Path, np.ndarray, Future[None] | None]] = deque()
+    def _shards(
+        self, folder: StageFolder, screen: Screen
+    ) -> Generator[tuple[Shard, list[Prompt]], None, None]:
+        """Yield shards until `screen` is full, each with its samples' prompts."""
+        ahead: deque[tuple[Path, list[Prompt], Future[None] | None]] = deque()
         starts = itertools.count(step=self.config.shard_size)
         with worker_pool(self._shards_in_work(screen)) as pool:
             while not screen.is_full:
                 while len(ahead) < self._shards_in_work(screen):
                     ahead.append(self._begin(next(starts), folder, pool))
-                path, seeds, sampled = ahead.popleft()
+                path, prompts, sampled = ahead.popleft()
                 if sampled is not None:
                     sampled.result()
-                yield Shard.load(path), seeds
+                yield Shard.load(path), prompts
 
     def _shards_in_work(self, screen: Screen) -> int:
         """Return how many shards are sampled at once: no more than will be needed, as far as one knows."""
@@ -182,32 +179,26 @@ class _Synthesis:
 
     def _begin(
         self, first: int, folder: StageFolder, pool: Executor
-    ) -> tuple[Path, np.ndarray, Future[None] | None]:
+    ) -> tuple[Path, list[Prompt], Future[None] | None]:
         """Have the shard that begins with sample `first` written, unless it is there."""
-        samples = range(first, first + self.config.shard_size)
-        seeds = [seed_document(self.config.seed, sample, len(self.corpus)) for sample in samples]
+        config, samples = self.config, range(first, first + self.config.shard_size)
+        prompts = self.source.prompts(config.seed, samples, config.max_document_tokens)
         path = folder.path / SHARDS / f"{first:010d}.npz"
         sampled = None
         if not path.exists():
-            ids = [self.corpus.ids[seed] for seed in seeds]
-            streams = [stream_seed(self.config.seed, id, j) for id, j in zip(ids, samples, strict=True)]
-            prompts = [self._prompt(seed) for seed in seeds]
+            tokens, streams = [p.tokens for p in prompts], [p.stream_seed for p in prompts]
             sampled = pool.submit(
-                functools.partial(write_shard, path, first, prompts, streams, self.model_dir, self.config)
+                functools.partial(write_shard, path, first, tokens, streams, self.model_dir, config)
             )
-        return path, np.array(seeds, np.int64), sampled
+        return path, prompts, sampled
 
-    def _prompt(self, seed: int) -> np.ndarray:
-        return prompt_tokens(self.corpus.document(seed), self.config.max_document_tokens)
-
-    def _record(self, shard: Shard, index: int, seed: int) -> tuple[Document, np.ndarray, bool]:
+    def _record(self, shard: Shard, index: int, prompt: Prompt) -> tuple[Document, np.ndarray, bool]:
         sample, tokens = shard.first + index, shard.sample(index)
-        metadata = {"seed_document": self.corpus.ids[seed], "seed_index": int(seed), "sample": sample}
         document = Document(
             id=f"synthetic:{sample}",
             text=self.tokenizer.decode(tokens),
             source="synthetic",
-            metadata=metadata,
+            metadata={**prompt.metadata, "sample": sample},
         )
         return document, tokens, bool(shard.finished[index])
 

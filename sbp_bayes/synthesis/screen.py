@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import CorpusError
-from sbp_bayes.corpus import Corpus
 from sbp_bayes.corpus.repetition import RepetitionRule
 from sbp_bayes.synthesis.shards import Shard
 
@@ -67,13 +67,12 @@ class Screen:
         """Whether enough tokens are kept."""
         return self.kept_tokens >= self.num_tokens
 
-    def take(self, shard: Shard, corpus: Corpus, seed_documents: np.ndarray) -> list[int]:
+    def take(self, shard: Shard, seed_documents: Sequence[np.ndarray]) -> list[int]:
         """Return which samples of the next shard are kept, as indices into it, up to the last one needed.
 
         Args:
             shard: the samples that follow those taken before.
-            corpus: the real documents.
-            seed_documents: index in `corpus` of each sample's seed document, int64 (samples,).
+            seed_documents: tokens of each sample's seed document, int64; empty where it has none.
 
         Raises:
             CorpusError: fewer than `min_kept_share` of the samples so far passed.
@@ -84,7 +83,7 @@ class Screen:
             if self.is_full:
                 break
             tokens = shard.sample(index)
-            reason = self._reason(tokens, bool(repetitive[index]), corpus.document(seed_documents[index]))
+            reason = self._reason(tokens, bool(repetitive[index]), seed_documents[index])
             if reason not in self.config.reasons:
                 reason = None
             self.counts["samples"] += 1

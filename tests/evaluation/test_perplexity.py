@@ -51,7 +51,7 @@ def loss_by_hand(model: Transformer, tokens: np.ndarray, complete: bool) -> tupl
 
 
 def test_every_token_is_scored_once_given_its_window(model: Transformer, corpus: Corpus) -> None:
-    scores = score_corpus(model, corpus)
+    scores = score_corpus([model], corpus)
     by_hand = [loss_by_hand(model, corpus.document(i), bool(corpus.complete[i])) for i in range(len(corpus))]
     np.testing.assert_allclose(scores.loss_nats, [loss for loss, _ in by_hand], rtol=1e-5)
     assert scores.num_tokens.tolist() == [count for _, count in by_hand]
@@ -64,7 +64,7 @@ def test_every_token_is_scored_once_given_its_window(model: Transformer, corpus:
 def test_the_stage_keeps_the_scores(model: Transformer, corpus: Corpus, tmp_path: Path) -> None:
     save_model(model, tmp_path / "model")
     manifest = evaluate(tmp_path / "model", corpus, tmp_path / "out")
-    read, scores = DocumentScores.load(tmp_path / "out" / SCORES), score_corpus(model, corpus)
+    read, scores = DocumentScores.load(tmp_path / "out" / SCORES), score_corpus([model], corpus)
     assert np.array_equal(read.loss_nats, scores.loss_nats)
     assert np.array_equal(read.num_tokens, scores.num_tokens)
     assert np.array_equal(read.num_bytes, scores.num_bytes)

@@ -31,7 +31,9 @@ def take(screen: Screen, texts: list[list[int]], shard_size: int) -> list[int]:
     kept = []
     for first in range(0, len(texts), shard_size):
         part = shard(first, texts[first : first + shard_size])
-        kept += [first + i for i in screen.take(part, REAL, np.arange(first, first + len(part)) % 2)]
+        kept += [
+            first + i for i in screen.take(part, [REAL.document((first + i) % 2) for i in range(len(part))])
+        ]
     return kept
 
 

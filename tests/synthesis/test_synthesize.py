@@ -14,7 +14,15 @@ import pytest
 from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError, StoreError
 from sbp_bayes.corpus import Corpus, Tokenizer, train_tokenizer
 from sbp_bayes.lm import LMConfig, Transformer, generate, load_model, save_model, with_context_length
-from sbp_bayes.synthesis import CORPUS, SynthesisConfig, seed_document, stream_seed, synthesize
+from sbp_bayes.synthesis import (
+    CORPUS,
+    NoDocuments,
+    SeedDocuments,
+    SynthesisConfig,
+    seed_document,
+    stream_seed,
+    synthesize,
+)
 
 TEXT = "the cat sat on a mat and saw seven small birds near an old stone wall by the river"
 OTHER = ["a model of other words learns them here, pair after pair, until nothing else is left to say"]
@@ -58,7 +66,12 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
 def run(given: Given, directory: Path, num_workers: int = 1, **changes: object) -> Corpus:
     config = dataclasses.replace(CONFIG, **changes)
     synthesize(
-        config, given.model_dir, given.corpus, directory, tokenizer=given.tokenizer, num_workers=num_workers
+        config,
+        given.model_dir,
+        SeedDocuments(given.corpus),
+        directory,
+        tokenizer=given.tokenizer,
+        num_workers=num_workers,
     )
     return Corpus.load(directory / CORPUS)
 
@@ -84,6 +97,19 @@ def test_samples_are_the_models_one_by_one(given: Given, tmp_path: Path) -> None
         assert synthetic.ids[place] == f"synthetic:{sample}"
         assert synthetic.metadata[place]["seed_index"] == index
         assert synthetic.metadata[place]["seed_document"] == given.corpus.ids[index]
+
+
+def test_samples_of_no_document_are_the_models_own(given: Given, tmp_path: Path) -> None:
+    """Each sampled alone after EOS, from its own stream; none names a seed document."""
+    synthesize(CONFIG, given.model_dir, NoDocuments(), tmp_path, tokenizer=given.tokenizer, num_workers=1)
+    synthetic, limit = Corpus.load(tmp_path / CORPUS), CONFIG.max_document_tokens
+    model = with_context_length(load_model(given.model_dir), 2 * limit + 2)
+    for place in range(0, len(synthetic), 5):
+        assert synthetic.metadata[place].keys() == {"sample"}
+        stream = stream_seed(CONFIG.seed, "", synthetic.metadata[place]["sample"])
+        (alone,) = generate(model, [np.array([0])], max_new_tokens=limit + 1, stream_seeds=[stream])
+        assert synthetic.document(place).tolist() == alone.tokens[:limit].tolist()
+        assert bool(synthetic.complete[place]) == alone.finished
 
 
 def test_the_corpus_is_as_long_as_asked(given: Given, tmp_path: Path) -> None:
@@ -132,12 +158,12 @@ PROGRAM = """
 import dataclasses, sys, time
 from pathlib import Path
 from sbp_bayes.corpus import Corpus, Tokenizer
-from sbp_bayes.synthesis import SynthesisConfig, generate, synthesize
+from sbp_bayes.synthesis import SeedDocuments, SynthesisConfig, generate, synthesize
 home, out = Path(sys.argv[1]), Path(sys.argv[2])
 config = SynthesisConfig(num_tokens=400, max_document_tokens=12, slots=64, shard_size=16, seed=5)
 real = generate.generate
 generate.generate = lambda *args, **kwargs: (time.sleep(0.2), real(*args, **kwargs))[1]
-synthesize(config, home / "model", Corpus.load(home / "real"), out,
+synthesize(config, home / "model", SeedDocuments(Corpus.load(home / "real")), out,
     tokenizer=Tokenizer.load(home / "tokenizer.json"), num_workers=1)
 """
 
@@ -165,7 +191,12 @@ def test_a_kill_changes_nothing(given: Given, tmp_path: Path) -> None:
 
 def test_the_manifest_accounts_for_every_sample(given: Given, tmp_path: Path) -> None:
     manifest = synthesize(
-        CONFIG, given.model_dir, given.corpus, tmp_path, tokenizer=given.tokenizer, num_workers=1
+        CONFIG,
+        given.model_dir,
+        SeedDocuments(given.corpus),
+        tmp_path,
+        tokenizer=given.tokenizer,
+        num_workers=1,
     )
     counts, synthetic = manifest.counts, Corpus.load(tmp_path / CORPUS)
     dropped = sum(counts[reason] for reason in ("empty", "repetitive", "copy_of_seed", "duplicate"))
