@@ -155,7 +155,7 @@ def _gains(evidence: Evidence) -> list[Claim]:
     rivals = {
         "baseline": "repetition at its best checkpoint",
         "tuned_baseline": "repetition with tuned weight decay",
-        "unconditional": "self-distillation",
+        "self_distillation": "self-distillation",
     }
     claims: list[Claim] = []
     for number, (arm, rival) in enumerate(rivals.items(), start=1):

@@ -8,7 +8,7 @@ import pytest
 
 from paper_figures import style, toy_arms, toy_fidelity, toy_phase, toy_prediction, toy_rounds
 from paper_figures.__main__ import TOY_FIGURES, main
-from paper_figures.toy_results import ARM_NAMES, ToyResults, read_claims
+from paper_figures.toy_results import ToyResults, read_claims
 from sbp_bayes.results import ResultError
 
 
