@@ -34,14 +34,15 @@ def measure_quality(
         {"quality": settings, "pairs": config.pairs},
         inputs,
         __name__,
-        device=embedder_device(config.pairs),
+        device=embedder_device(config.pairs.embedder),
     )
 
     def measure(folder: StageFolder) -> Outcome:
         synthetic = Corpus.load(stages.synthesis.directory / "corpus")
         pairs = PairSet.load(stages.pairs.directory / "train")
         report = quality_report(settings, synthetic, unique, pairs)
-        embedder = fit_embedder(config.pairs, unique, load_model(stages.baseline.directory / "best"))
+        model = load_model(stages.baseline.directory / "best")
+        embedder = fit_embedder(config.pairs.embedder, unique, model, seed=config.pairs.seed)
         vectors = embedder.embed(unique)
         sampled, real = synthetic.select(_sample(len(synthetic), seed)), _sample(len(pairs), seed)
         seeds = np.array([metadata["seed_index"] for metadata in sampled.metadata], np.int64)
