@@ -16,10 +16,10 @@ with warnings.catch_warnings():
     from sacred.dependencies import PackageDependency
     from sacred.host_info import HostInfoGetter
     from sacred.observers import FileStorageObserver
-    from sacred.utils import SacredError
+    from sacred.utils import ConfigAddedError, SacredError, iterate_flattened
 
 from experiments.record import code_state, library_versions, machine, recorded
-from sbp_bayes.base.config import encode
+from sbp_bayes.base.config import did_you_mean_path, encode
 from sbp_bayes.base.errors import SbpError
 from sbp_bayes.base.stage import Workspace
 
@@ -98,4 +98,8 @@ def _record_output(experiment: Experiment) -> None:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, ConfigAddedError):
+        key = next(iter(error.__conflicting_configs__))
+        known = [path for path, _ in iterate_flattened(error.__config__) if path != key]
+        return f"unknown setting {key!r}{did_you_mean_path(key, known)}"
     return " ".join(str(error).split()) or type(error).__name__

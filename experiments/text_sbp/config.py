@@ -10,7 +10,7 @@ from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.comparison import ArmSettings
 from sbp_bayes.corpus import CorpusConfig
 from sbp_bayes.lm import PRESETS, LMConfig
-from sbp_bayes.pairing import PairConfig
+from sbp_bayes.pairing import EmbedderConfig, PairConfig, PairRules
 from sbp_bayes.pretraining import PretrainConfig, synthetic_tokens_needed
 from sbp_bayes.synthesis import ScreenConfig, SynthesisConfig
 from sbp_bayes.synthesizer import TuneConfig
@@ -133,7 +133,7 @@ _NAMED = {
         weight_decays=(1.0,),
         rows_per_batch=16,
         num_validations=4,
-        pairs=PairConfig(alpha=0.1, dimension=16),
+        pairs=PairConfig(rules=PairRules(alpha=0.1), embedder=EmbedderConfig(dimension=16)),
         tune=TuneConfig(max_document_tokens=64, num_epochs=1.0, num_validations=2),
         screen=ScreenConfig(),
         shard_size=128,
@@ -146,7 +146,7 @@ _NAMED = {
         weight_decays=(0.5,),  # the best at this learning rate in LOG.md's sweep
         rows_per_batch=8,
         num_validations=12,
-        pairs=PairConfig(alpha=0.4),
+        pairs=PairConfig(rules=PairRules(alpha=0.4)),
         tune=TuneConfig(max_document_tokens=256, num_epochs=1.0),
         screen=ScreenConfig(),
     ),
@@ -163,7 +163,7 @@ _NAMED = {
         weight_decays=(0.3,),  # the demo's, at an equal time constant in passes over the text
         rows_per_batch=8,
         num_validations=12,
-        pairs=PairConfig(alpha=0.4),
+        pairs=PairConfig(rules=PairRules(alpha=0.4)),
         tune=TuneConfig(max_document_tokens=256, num_epochs=1.0),
         screen=ScreenConfig(),
         seeds=(0, 1, 2),

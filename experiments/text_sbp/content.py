@@ -178,7 +178,7 @@ def _similarity(output: RunOutput, pairs: PairSet) -> dict[str, Any]:
         return np.histogram(np.clip(values, edges[0], edges[-1]), edges, density=True)[0].tolist()
 
     return {
-        "alpha": output.config.pairs.alpha,
+        "alpha": output.config.pairs.rules.alpha,
         "bin_edges": edges.tolist(),
         "neighbours": density(pairs.neighbour_similarities),
         "random": density(pairs.random_similarities),
@@ -199,7 +199,7 @@ def _pairs(output: RunOutput, pairs: PairSet, counts: Mapping[str, Any]) -> dict
         "mean_similarity": float(pairs.similarity.mean()),
         "label_agreement": counts.get("label_agreement"),
         "label_agreement_of_random_pairs": counts.get("label_agreement_of_random_pairs"),
-        "embedder": output.config.pairs.embedder,
+        "embedder": output.config.pairs.embedder.kind,
         "k": output.config.pairs.k,
     }
 

@@ -40,13 +40,14 @@ def measure_quality(
         {"quality": settings, "pairs": config.pairs},
         inputs,
         __name__,
-        device=embedder_device(config.pairs),
+        device=embedder_device(config.pairs.embedder),
     )
 
     def measure(folder: StageFolder) -> Outcome:
         synthetic, train = Corpus.load(samples.directory / CORPUS), pairs.train
         report = quality_report(settings, synthetic, unique, train)
-        embedder = fit_embedder(config.pairs, unique, load_model(start.directory / "best"))
+        model = load_model(start.directory / "best")
+        embedder = fit_embedder(config.pairs.embedder, unique, model, seed=config.pairs.seed)
         vectors = embedder.embed(unique)
         sampled, real = synthetic.select(_sample(len(synthetic), seed)), _sample(len(train.first), seed)
         seeds = np.array([metadata["seed_index"] for metadata in sampled.metadata], np.int64)

@@ -40,13 +40,15 @@ def decode(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     Raises:
         ConfigError: an unknown key (with the nearest known one), a missing key, or a wrong type.
     """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or cls.__name__}: expected settings by name, got {values!r}")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    known = ", ".join(sorted(fields))
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or cls.__name__}: expected settings by name ({known}), got {values!r}")
     for key in values:
         if key not in fields:
-            nearest = did_you_mean(key, fields) or f" (known: {', '.join(sorted(fields))})"
+            paths = [_join(where, path) for path in _setting_paths(cls)]
+            nearest = did_you_mean_path(key, paths) or f" (known: {known})"
             raise ConfigError(f"unknown setting {_join(where, key)!r}{nearest}")
     arguments = {}
     for name, field in fields.items():
@@ -84,6 +86,26 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
     """Return " (did you mean …?)" with the known name that is nearest to `name`, or "" where none is near."""
     close = difflib.get_close_matches(str(name), map(str, known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def did_you_mean_path(key: str, paths: Iterable[str]) -> str:
+    """Return as `did_you_mean` the path of names joined by dots whose last name is nearest to that of `key`;
+    among equal ones, the first that lies where `key` lies.
+    """
+    folder, _, name = key.rpartition(".")
+    by_name: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: not path.startswith(folder)):
+        by_name.setdefault(path.rpartition(".")[2], path)
+    close = difflib.get_close_matches(name, by_name, n=1)
+    return f" (did you mean {by_name[close[0]]!r}?)" if close else ""
+
+
+def _setting_paths(cls: type) -> list[str]:
+    """Return the settings of a dataclass by name, its own before those of nested dataclasses."""
+    hints = typing.get_type_hints(cls)
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]
+    nested = [(name, hints[name]) for name in fields if dataclasses.is_dataclass(hints[name])]
+    return fields + [f"{name}.{path}" for name, hint in nested for path in _setting_paths(hint)]
 
 
 def _tagged(value: Any) -> Any:

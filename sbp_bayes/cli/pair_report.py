@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.config import decode
+from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.base.stage import Manifest, read_manifest
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.tables import table
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.pairing import PairReport, PairSet, pair_report, sampled_pairs
+from sbp_bayes.pairing import PairConfig, PairReport, PairSet, pair_report, sampled_pairs
 from sbp_bayes.pairing.labels import LabelPrecision
 from sbp_bayes.pairing.report import SampledPair
 
@@ -36,13 +37,14 @@ def show_pair_report(arguments: argparse.Namespace) -> str:
         raise PairingError(f"{manifest.directory}: no pairs of {arguments.split} documents ({why})")
     corpus = _corpus_of(manifest, pairs, arguments)
     report = pair_report(pairs, corpus)
-    alpha = manifest.config["alpha"]
+    config = _config_of(manifest)
     lines = [
         f"{arguments.split} pairs in {manifest.directory}",
-        *_section("pairing", _summary(report, manifest)),
+        *_section("pairing", _summary(report, config)),
         *_section("neighbours, each under the first rule that drops it", _rules(report.counts)),
         *_section(
-            "similarity: neighbours, and pairs of documents drawn at random", _similarities(report, alpha)
+            "similarity: neighbours, and pairs of documents drawn at random",
+            _similarities(report, config.rules.alpha),
         ),
         *_section("documents by their number of pairs", _bars(_by_pairs(report.documents_by_pairs))),
     ]
@@ -93,13 +95,20 @@ def _corpus_of(manifest: Manifest, pairs: PairSet, arguments: argparse.Namespace
     return corpus
 
 
+def _config_of(manifest: Manifest) -> PairConfig:
+    try:
+        return decode(PairConfig, manifest.config)
+    except ConfigError as error:
+        raise PairingError(f"{manifest.directory}: its settings are another version's ({error})") from error
+
+
 def _section(title: str, rows: Iterator[Sequence[str]]) -> list[str]:
     return ["", title, *(f"  {line}" for line in table(rows))]
 
 
-def _summary(report: PairReport, manifest: Manifest) -> Iterator[tuple[str, ...]]:
-    config, search, counts = manifest.config, report.search, report.counts
-    yield "embedder, alpha, k", f"{config['embedder']}, {config['alpha']}, {config['k']}"
+def _summary(report: PairReport, config: PairConfig) -> Iterator[tuple[str, ...]]:
+    search, counts = report.search, report.counts
+    yield "embedder, alpha, k", f"{config.embedder.kind}, {config.rules.alpha}, {config.k}"
     yield (
         "documents in a pair",
         f"{counts['documents_with_pair']:,} of {counts['documents']:,} ({report.covered:.1%})",

@@ -29,7 +29,7 @@ SOURCES = (
 EMBEDDERS = (
     "lsa (default: words alone), minilm (packaged), self (with --model), qwen3 (Qwen3-Embedding-0.6B), "
     "qwen3:MODEL or sentence:MODEL (sentence-transformers), where MODEL is a local folder or a name on the "
-    "Hugging Face hub; these need the extra [hf] and read --set max_tokens=N tokens of a document"
+    "Hugging Face hub; these need the extra [hf] and read --set embedder.max_tokens=N tokens of a document"
 )
 
 CACHE = (

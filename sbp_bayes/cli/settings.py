@@ -16,7 +16,7 @@ def configure(cls: type[T], flags: Mapping[str, Any], assignments: Iterable[str]
 
     Args:
         cls: the stage's configuration.
-        flags: settings by name; None where the flag was not given.
+        flags: settings by name, nested with dots; None where the flag was not given.
         assignments: "key=value", nested with dots, over the flags; the value is JSON, or else a string.
         defaults: settings under the flags, for fields whose default depends on the inputs.
 
@@ -24,8 +24,10 @@ def configure(cls: type[T], flags: Mapping[str, Any], assignments: Iterable[str]
         ConfigError: an unknown or missing key, a wrong type, a value out of its range, or an assignment
             that is not "key=value".
     """
-    given = {key: value for key, value in flags.items() if value is not None}
-    nesting = encode(_defaults(cls) | defaults | given)
+    nesting = encode(_defaults(cls) | defaults)
+    for key, value in flags.items():
+        if value is not None:
+            _assign(nesting, key, encode(value))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not key or not equals:

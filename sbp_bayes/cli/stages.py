@@ -32,8 +32,13 @@ SYNTHETIC_SHARE = 0.375
 
 def run_pair(arguments: argparse.Namespace) -> Manifest:
     """Pair the documents of a corpus, and its validation documents among themselves."""
-    names = ("embedder", "alpha", "k", "seed")
-    flags = {name: getattr(arguments, name) for name in names} | {"num_shards": arguments.shards}
+    flags = {
+        "embedder.kind": arguments.embedder,
+        "rules.alpha": arguments.alpha,
+        "k": arguments.k,
+        "num_shards": arguments.shards,
+        "seed": arguments.seed,
+    }
     config = configure(PairConfig, flags, arguments.assignments)
     engine = _engine(arguments)
     prepared = inputs.prepared_or_text(arguments)

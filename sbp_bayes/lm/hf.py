@@ -9,7 +9,7 @@ Scores are sums over coordinates, so both orders give the same logits.
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,9 +22,6 @@ from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.store import atomic_directory, read_json, write_json
 from sbp_bayes.lm.config import LMConfig
 from sbp_bayes.lm.model import Transformer
-
-if TYPE_CHECKING:
-    from sbp_bayes.corpus import Tokenizer
 
 ARCHITECTURE = "Qwen3ForCausalLM"
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -82,7 +79,20 @@ ROTATED = ("q_proj", "k_proj", "q_norm", "k_norm")
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def export_hf(model: Transformer, directory: Path, tokenizer: "Tokenizer | None" = None) -> None:
+class Tokenizer(Protocol):
+    """What an export asks of a tokenizer, such as `corpus.Tokenizer`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of its ids."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write it as a file of the tokenizers library."""
+        ...
+
+
+def export_hf(model: Transformer, directory: Path, tokenizer: Tokenizer | None = None) -> None:
     """Write `model` as a Qwen3ForCausalLM that transformers and vLLM read, the whole folder atomically.
 
     Args:
@@ -241,7 +251,7 @@ def _config_record(config: LMConfig, dtype: torch.dtype) -> dict[str, Any]:
     return {**head, **sizes, **rope_twice, **options, **IDS}
 
 
-def _write_tokenizer(tokenizer: "Tokenizer", config: LMConfig, folder: Path) -> None:
+def _write_tokenizer(tokenizer: Tokenizer, config: LMConfig, folder: Path) -> None:
     """Write the tokenizer, and how to sample: from the model as it is.
 
     It puts EOS before a text, pads on the left, where generation needs it, and takes a special token's name

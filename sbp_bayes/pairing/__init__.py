@@ -7,7 +7,7 @@ from sbp_bayes.pairing.embed.lsa import LsaEmbedder
 from sbp_bayes.pairing.embed.minilm import MiniLmEmbedder
 from sbp_bayes.pairing.embed.qwen3 import Qwen3Embedder
 from sbp_bayes.pairing.embed.sentence import SentenceEmbedder
-from sbp_bayes.pairing.embed.table import embedder_device, fit_embedder
+from sbp_bayes.pairing.embed.table import EmbedderConfig, embedder_device, fit_embedder
 from sbp_bayes.pairing.join.engines import Engine, LocalEngine
 from sbp_bayes.pairing.join.join import Join, Rows, join_neighbours
 from sbp_bayes.pairing.join.ray_engine import RayEngine
@@ -27,6 +27,7 @@ from sbp_bayes.pairing.search.audit import SearchReport
 __all__ = [
     "CachedEmbedder",
     "Embedder",
+    "EmbedderConfig",
     "Engine",
     "Join",
     "LabelPrecision",

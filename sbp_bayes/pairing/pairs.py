@@ -19,7 +19,7 @@ from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
 from sbp_bayes.pairing.embed.cache import CachedEmbedder
 from sbp_bayes.pairing.embed.embedder import Embedder
-from sbp_bayes.pairing.embed.table import embedder_device, embedder_inputs, fit_embedder, parse_embedder
+from sbp_bayes.pairing.embed.table import EmbedderConfig, embedder_device, embedder_inputs, fit_embedder
 from sbp_bayes.pairing.join.engines import Engine, LocalEngine
 from sbp_bayes.pairing.join.join import Join
 from sbp_bayes.pairing.join.salted import best_by_document
@@ -41,15 +41,9 @@ class PairConfig:
     """How documents are paired.
 
     Attributes:
-        embedder: "lsa" (words), "minilm" (a packaged sentence embedder), "self" (our own model's states),
-            "qwen3" or "qwen3:FOLDER_OR_NAME" (Qwen3-Embedding, 0.6B or another one), or
-            "sentence:FOLDER_OR_NAME" (any model of sentence-transformers).
-        dimension: of the LSA vectors; the others have their own.
-        max_tokens: that qwen3 or sentence reads of a document; None: 8,192, or as the model has it.
+        embedder: what turns a document into a vector.
+        rules: which neighbours are pairs.
         k: neighbours searched for each document, at most (paper value unverified: 200).
-        alpha: lowest similarity of a pair; each embedder has its own scale (paper value unverified: 0.75).
-        near_duplicate_containment: see `PairRules`.
-        near_duplicate_jaccard: see `PairRules`; off by default.
         max_pairs_per_document: most d2 for one d1; the most similar stay.
         backend: how neighbours are found.
         num_shards: parts that the vectors are cut into, of the training documents and of the validation
@@ -57,31 +51,18 @@ class PairConfig:
         seed: of the embedder and of the similarities sampled for the record.
     """
 
-    embedder: str = "lsa"
-    dimension: int = 256
-    max_tokens: int | None = None
+    embedder: EmbedderConfig = dataclasses.field(default_factory=EmbedderConfig)
+    rules: PairRules = dataclasses.field(default_factory=PairRules)
     k: int = 8
-    alpha: float = 0.5
-    near_duplicate_containment: float | None = 0.5
-    near_duplicate_jaccard: float | None = None
     max_pairs_per_document: int = 8
     backend: Backend = "auto"
     num_shards: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _, outside = parse_embedder(self.embedder)
-        reads = self.max_tokens is None or outside is not None
-        require(reads, "max_tokens", self.max_tokens, f"none, as embedder = {self.embedder!r} has its own")
         require_one_of("backend", self.backend, get_args(Backend))
-        for key in ("dimension", "k", "num_shards"):
+        for key in ("k", "max_pairs_per_document", "num_shards"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
-        _ = self.rules  # checks its own values
-
-    @property
-    def rules(self) -> PairRules:
-        """Which neighbours are pairs."""
-        return PairRules(**{field.name: getattr(self, field.name) for field in dataclasses.fields(PairRules)})
 
 
 def pair_documents(
@@ -90,12 +71,11 @@ def pair_documents(
     embedder: Embedder,
     alpha: float,
     k: int,
-    near_duplicate_containment: float | None = 0.5,
-    near_duplicate_jaccard: float | None = None,
     max_pairs_per_document: int | None = None,
     backend: Backend = "auto",
     seed: int = 0,
     join: Join | None = None,
+    **near_duplicates: float | None,
 ) -> PairSet:
     """Pair the documents of `corpus` among themselves.
 
@@ -108,25 +88,22 @@ def pair_documents(
         embedder: fitted.
         alpha: similarity that a pair exceeds.
         k: neighbours searched for each document; all others where there are no more than k.
-        near_duplicate_containment, near_duplicate_jaccard: see `PairRules`.
         max_pairs_per_document: most d2 for one d1, the most similar first; None: no limit.
         backend: see `nearest_neighbours`.
         seed: of the sampled similarities that are kept for the record; the pairs don't depend on it.
         join: how neighbours are joined and pairs grouped; by default by one shard in this process.
+        near_duplicates: the other fields of `PairRules`.
 
     Raises:
+        ConfigError: a rule, or a limit, that is out of its range.
         NoPairsError: no pair is left (the message has the highest similarity), or fewer than two documents
             have a vector.
         PairingError: an index that fails its audit, or more shards than documents.
     """
+    rules, limit = PairRules(alpha=alpha, **near_duplicates), max_pairs_per_document
+    require(limit is None or limit >= 1, "max_pairs_per_document", limit, "at least 1")
     if len(corpus) == 0:
         raise NoPairsError("there are no documents")
-    rules = PairRules(
-        alpha=alpha,
-        near_duplicate_containment=near_duplicate_containment,
-        near_duplicate_jaccard=near_duplicate_jaccard,
-        max_pairs_per_document=max_pairs_per_document,
-    )
     vectors = embedder.embed(corpus)
     is_finite = np.isfinite(vectors).all(axis=1)
     is_zero = ~np.any(vectors != 0, axis=1)
@@ -140,9 +117,7 @@ def pair_documents(
     flops = search_flops(search, len(unit), unit.shape[1], ids.shape[1])
     edges, rule_counts = ordered_pairs(ids, similarities, corpus.texts, known, rules)
     with join.engine.start() as session:
-        kept, balance = best_by_document(
-            edges, max_pairs_per_document, session=session, num_reducers=join.num_shards
-        )
+        kept, balance = best_by_document(edges, limit, session=session, num_reducers=join.num_shards)
     counts = {
         "documents": len(corpus),
         "documents_without_vector": len(corpus) - len(known),
@@ -207,16 +182,17 @@ def build_pairs(
         StoreError: the folder holds another plan or cannot be written.
     """
     corpora = {TRAIN: corpus} | ({VALIDATION: validation} if validation is not None else {})
-    inputs = {name: part.fingerprint for name, part in corpora.items()} | embedder_inputs(config, model)
+    inputs = {name: part.fingerprint for name, part in corpora.items()}
+    inputs |= embedder_inputs(config.embedder, model)
     planned = _without_shards_that_do_not_matter(config, max(len(part) for part in corpora.values()))
-    plan = plan_stage("pair", planned, inputs, __name__, device=embedder_device(config))
+    plan = plan_stage("pair", planned, inputs, __name__, device=embedder_device(config.embedder))
     if cache is None and isinstance(directory, Workspace):
         cache = directory.root / EMBEDDINGS
     engine = LocalEngine() if engine is None else engine
 
     def work(folder: StageFolder) -> Outcome:
         with engine.start():  # before the embedding, as it may fail
-            fitted = fit_embedder(config, corpus, model)
+            fitted = fit_embedder(config.embedder, corpus, model, seed=config.seed)
             embedder = CachedEmbedder(fitted, cache or folder.path / EMBEDDINGS)
             return _build(config, corpora, embedder, engine, folder)
 
@@ -244,14 +220,12 @@ def _build(
             pairs = pair_documents(
                 corpus,
                 embedder=embedder,
-                alpha=config.alpha,
                 k=config.k,
-                near_duplicate_containment=config.near_duplicate_containment,
-                near_duplicate_jaccard=config.near_duplicate_jaccard,
                 max_pairs_per_document=config.max_pairs_per_document,
                 backend=config.backend,
                 seed=config.seed,
                 join=Join(num_shards=num_shards, engine=engine, scratch=folder.path / JOIN / name),
+                **dataclasses.asdict(config.rules),
             )
         except NoPairsError as error:
             if name == TRAIN:

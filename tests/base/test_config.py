@@ -76,8 +76,9 @@ def test_missing_keys_take_defaults_and_ints_serve_as_floats():
         ({"widht": 2}, "unknown setting 'widht' (did you mean 'width'?)"),
         (
             {"width": 1, "optimiser": {"peak_rl": 2}},
-            "unknown setting 'optimiser.peak_rl' (did you mean 'peak_lr'?)",
+            "unknown setting 'optimiser.peak_rl' (did you mean 'optimiser.peak_lr'?)",
         ),
+        ({"width": 1, "peak_lr": 2}, "unknown setting 'peak_lr' (did you mean 'optimiser.peak_lr'?)"),
         ({"zzz": 2}, "unknown setting 'zzz' (known: kind, name, optimiser, paths, patience, width)"),
         ({}, "missing setting 'width'"),
         ({"width": "2"}, "width = '2': expected int, got str"),
@@ -90,7 +91,7 @@ def test_missing_keys_take_defaults_and_ints_serve_as_floats():
         ({"width": 1, "patience": 0.5}, "patience = 0.5: expected int, got float"),
         ({"width": 1, "optimiser": {"nesterov": 1}}, "optimiser.nesterov = 1: expected bool, got int"),
         ({"width": 1, "optimiser": {"peak_lr": True}}, "optimiser.peak_lr = True: expected float, got bool"),
-        ({"width": 1, "optimiser": 3}, "optimiser: expected settings by name, got 3"),
+        ({"width": 1, "optimiser": 3}, "optimiser: expected settings by name (nesterov, peak_lr), got 3"),
     ],
 )
 def test_mistakes_are_named(values: dict[str, Any], message: str):

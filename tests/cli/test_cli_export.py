@@ -51,7 +51,7 @@ def test_an_export_serves_wherever_a_model_does(tmp_path, texts, sbp, mistake, u
     w = tmp_path
     umask(0o027)
     sbp("corpus", texts, "--vocab-size", 400, "--out", w / "corpus", "--set", "validation_share=0.1")
-    sbp("pair", w / "corpus", "--alpha", 0.1, "-k", 4, "--set", "dimension=8", "--out", w / "pairs")
+    sbp("pair", w / "corpus", "--alpha", 0.1, "-k", 4, "--set", "embedder.dimension=8", "--out", w / "pairs")
     validations = ("--set", "num_validations=1")
     train = ("--preset", "smoke", "--rows-per-batch", 8, *validations)
     sbp("pretrain", w / "corpus", *train, "--budget-tokens", 2048, "--out", w / "ours")
@@ -62,7 +62,7 @@ def test_an_export_serves_wherever_a_model_does(tmp_path, texts, sbp, mistake, u
         sbp("tune", w / "corpus", *tune, "--model", w / model, "--out", w / f"tuned_{model}")
         sample = ("--tokens", 300, "--workers", 1, "--set", "shard_size=16")
         sbp("synthesize", texts, "--model", w / model, *sample, "--out", w / f"synthetic_{model}")
-        own = ("--embedder", "self", "--model", w / model, "--set", "alpha=0.0", "-k", 4)
+        own = ("--embedder", "self", "--model", w / model, "--set", "rules.alpha=0.0", "-k", 4)
         sbp("pair", w / "corpus", *own, "--out", w / f"pairs_{model}")
     pairs = [PairSet.load(w / f"pairs_{model}" / "train") for model in ("ours", "theirs")]
     assert len(pairs[0].first) > 0

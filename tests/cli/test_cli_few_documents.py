@@ -40,7 +40,7 @@ def test_tuning_holds_out_training_pairs_where_validation_documents_have_none(
     tmp_path, prepared, sbp, mistake, caplog
 ):
     corpus, pairs = prepared / "no_validation", tmp_path / "pairs"
-    printed = sbp("pair", corpus, "--alpha", 0.1, "--set", "dimension=8", "--out", pairs)
+    printed = sbp("pair", corpus, "--alpha", 0.1, "--set", "embedder.dimension=8", "--out", pairs)
     assert "validation why none" in printed
     assert "tuning will hold out training pairs instead" in caplog.text
     line = mistake("pair", "report", pairs, "--split", "validation")

@@ -46,10 +46,17 @@ def prepared(texts, tmp_path_factory) -> Path:
         (["pair", "x", "--out", "o", "--embedder", "sentence:"], "embedder = 'sentence:': expected one of"),
         (["pair", "x", "--out", "o", "--embedder", "lsa:x"], "embedder = 'lsa:x': expected one of"),
         (
-            ["pair", "x", "--out", "o", "--set", "max_tokens=9"],
+            ["pair", "x", "--out", "o", "--set", "embedder.max_tokens=9"],
             "max_tokens = 9 is out of range: expected none, as embedder = 'lsa' has its own",
         ),
-        (["pair", "x", "--out", "o", "--set", "aplha=1"], "unknown setting 'aplha' (did you mean 'alpha'?)"),
+        (
+            ["pair", "x", "--out", "o", "--set", "aplha=1"],
+            "unknown setting 'aplha' (did you mean 'rules.alpha'?)",
+        ),
+        (
+            ["pair", "x", "--out", "o", "--set", "embedder=minilm"],
+            "embedder: expected settings by name (dimension, kind, max_tokens), got 'minilm'",
+        ),
         (
             ["pretrain", "x", "--out", "o", "--preset", "hug"],
             "--preset = 'hug': expected one of smoke, demo, laptop",

@@ -1,5 +1,6 @@
 """`sbp pair report` on pairs that `sbp pair` made."""
 
+import json
 import shutil
 
 import pytest
@@ -12,7 +13,7 @@ from sbp_bayes.pairing import PairSet
 @pytest.fixture
 def folders(tmp_path, texts, sbp):
     sbp("corpus", texts, "--vocab-size", 300, "--out", tmp_path / "corpus")
-    arguments = ("--unique-tokens", 8000, "--alpha", 0.1, "-k", 4, "--set", "dimension=8")
+    arguments = ("--unique-tokens", 8000, "--alpha", 0.1, "-k", 4, "--set", "embedder.dimension=8")
     sbp("pair", tmp_path / "corpus", *arguments, "--out", tmp_path / "pairs")
     return tmp_path
 
@@ -50,3 +51,15 @@ def test_report_finds_the_corpus_or_says_what_is_missing(folders, sbp, mistake):
     line = mistake("pair", "report", folders / "nothing")
     assert line == f"{folders / 'nothing'}: no such folder (`sbp pair CORPUS --out DIR` makes some)"
     assert mistake("pair", "report", folders).startswith(f"{folders}: no pairs in this folder")
+
+
+def test_pairs_of_another_version_s_settings_are_named(folders, mistake, tmp_path):
+    shutil.copytree(folders / "pairs", tmp_path / "old")
+    path = tmp_path / "old" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["alpha"] = manifest["config"].pop("rules")["alpha"]
+    path.write_text(json.dumps(manifest))
+    assert mistake("pair", "report", tmp_path / "old") == (
+        f"{tmp_path / 'old'}: its settings are another version's (unknown setting 'alpha' (did you mean "
+        "'rules.alpha'?))"
+    )

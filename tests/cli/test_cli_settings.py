@@ -49,11 +49,11 @@ def test_values_are_json_or_bare_strings():
         ("width", "--set width: expected key=value"),
         ("=3", "--set =3: expected key=value"),
         ("widht=3", "unknown setting 'widht' (did you mean 'width'?)"),
-        ("optimiser.peak=3", "unknown setting 'optimiser.peak' (did you mean 'peak_lr'?)"),
+        ("optimiser.peak=3", "unknown setting 'optimiser.peak' (did you mean 'optimiser.peak_lr'?)"),
         ("width=big", "width = 'big': expected int, got str"),
         ("width=1.5", "width = 1.5: expected int, got float"),
         ("width.inner=1", "--set width.inner: width has no settings of its own"),
-        ("optimiser=0.1", "optimiser: expected settings by name, got 0.1"),
+        ("optimiser=0.1", "optimiser: expected settings by name (peak_lr, weight_decay), got 0.1"),
     ],
 )
 def test_mistakes_are_named(assignment, message):

@@ -31,7 +31,8 @@ def test_the_example_in_the_help(tmp_path, texts, sbp, saved):
     w, unique = tmp_path, ("--unique-tokens", 12_000)
     sbp("corpus", texts, "--vocab-size", 400, "--out", w / "corpus", "--set", "validation_share=0.1")
     sbp("pretrain", w / "corpus", *unique, *TRAIN, "--budget-tokens", 20_000, "--out", w / "base")
-    sbp("pair", w / "corpus", *unique, "--alpha", 0.1, "-k", 4, "--set", "dimension=8", "--out", w / "pairs")
+    pair = ("--alpha", 0.1, "-k", 4, "--set", "embedder.dimension=8")
+    sbp("pair", w / "corpus", *unique, *pair, "--out", w / "pairs")
     tune = (
         "--pairs",
         w / "pairs",
@@ -100,18 +101,8 @@ def test_statistics_of_a_corpus(tmp_path, texts, sbp, mistake, monkeypatch):
 
 
 def test_raw_text_is_prepared_on_the_way(tmp_path, texts, sbp):
-    sbp(
-        "pair",
-        texts,
-        "--vocab-size",
-        300,
-        "--alpha",
-        0.1,
-        "--set",
-        "dimension=8",
-        "--out",
-        tmp_path / "pairs",
-    )
+    pair = ("--alpha", 0.1, "--set", "embedder.dimension=8")
+    sbp("pair", texts, "--vocab-size", 300, *pair, "--out", tmp_path / "pairs")
     prepared = tmp_path / "pairs" / "corpus"
     assert read_manifest(prepared).counts["vocab_size"] == 300
     assert read_manifest(tmp_path / "pairs").inputs["train"] == Corpus.load(prepared / "pool").fingerprint
@@ -126,7 +117,7 @@ def test_raw_text_is_prepared_on_the_way(tmp_path, texts, sbp):
 
 def test_embeddings_are_kept_where_the_user_says(tmp_path, texts, sbp, monkeypatch):
     sbp("corpus", texts, "--vocab-size", 300, "--out", tmp_path / "corpus")
-    command = ("pair", tmp_path / "corpus", "--set", "dimension=8", "--alpha")
+    command = ("pair", tmp_path / "corpus", "--set", "embedder.dimension=8", "--alpha")
     sbp(*command, 0.1, "--out", tmp_path / "one", "--cache", tmp_path / "kept")
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("kept/*/vectors.npy")}
     assert len(kept) == 2  # of the training and the validation documents

@@ -12,8 +12,7 @@ from sbp_bayes.cli.inputs import preset
 from sbp_bayes.corpus import read_documents
 from sbp_bayes.lm import matmul_dtype
 from sbp_bayes.lm.attention import choose_backend
-from sbp_bayes.pairing import PairConfig, nearest_neighbours
-from sbp_bayes.pairing.embed.table import fit_embedder
+from sbp_bayes.pairing import EmbedderConfig, PairConfig, nearest_neighbours
 from sbp_bayes.pairing.join.join import Rows, join_neighbours
 from sbp_bayes.synthesis import ScreenConfig
 from sbp_bayes.training import EngineConfig, OptimiserConfig
@@ -22,17 +21,11 @@ from toy_worlds import make_world
 ROWS = Rows.numbered(np.eye(3, dtype=np.float32))
 
 
-class Named:
-    """A pairing's configuration in which nothing is checked."""
-
-    embedder = "minilmm"
-
-
 @pytest.mark.parametrize(
     ("call", "key", "nearest"),
     [
-        (lambda: fit_embedder(Named(), None), "embedder", "minilm"),
-        (lambda: PairConfig(embedder="sentense:folder"), "embedder", "sentence"),
+        (lambda: EmbedderConfig(kind="minilmm"), "embedder", "minilm"),
+        (lambda: EmbedderConfig(kind="sentense:folder"), "embedder", "sentence"),
         (lambda: PairConfig(backend="exakt"), "backend", "exact"),
         (lambda: nearest_neighbours(np.eye(3), 1, "hsnw"), "backend", "hnsw"),
         (lambda: join_neighbours(ROWS, ROWS, 1, "invert"), "method", "inverted"),

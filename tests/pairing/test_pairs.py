@@ -11,8 +11,10 @@ from sbp_bayes.base.errors import ConfigError, NoPairsError, PairingError, Store
 from sbp_bayes.corpus import Corpus, Document, train_tokenizer
 from sbp_bayes.lm import LMConfig, Transformer
 from sbp_bayes.pairing import (
+    EmbedderConfig,
     LsaEmbedder,
     PairConfig,
+    PairRules,
     PairSet,
     build_pairs,
     containment,
@@ -25,6 +27,7 @@ TOPICS = (
     "proof theorem lemma number algebra field",
     "bread flour yeast oven dough salt",
 )
+LSA = EmbedderConfig(dimension=3)
 TOKENIZER = train_tokenizer(TOPICS, 300)
 
 
@@ -213,7 +216,7 @@ def test_files_that_do_not_belong_together_are_refused(saved, tmp_path):
 
 def test_stage_pairs_both_splits_with_the_embedder_of_the_training_documents(tmp_path):
     train, held_out = corpus_of_topics(40), corpus_of_topics(6, seed=1)
-    config = PairConfig(dimension=3, k=20, alpha=0.6, max_pairs_per_document=3)
+    config = PairConfig(embedder=LSA, rules=PairRules(alpha=0.6), k=20, max_pairs_per_document=3)
     manifest = build_pairs(config, train, tmp_path, validation=held_out)
     embedder = LsaEmbedder(3).fit(train)
     for name, corpus in (("train", train), ("validation", held_out)):
@@ -230,18 +233,22 @@ def test_stage_pairs_both_splits_with_the_embedder_of_the_training_documents(tmp
     assert embedder.fit_flops > 0
     assert build_pairs(config, train, tmp_path, validation=held_out) == manifest
     with pytest.raises(StoreError, match="alpha"):
-        build_pairs(dataclasses.replace(config, alpha=0.7), train, tmp_path, validation=held_out)
+        build_pairs(
+            dataclasses.replace(config, rules=PairRules(alpha=0.7)), train, tmp_path, validation=held_out
+        )
 
 
 def test_stage_says_which_split_fails_and_names_the_model_only_where_it_matters(tmp_path):
     train = corpus_of_topics(40)
+    fine = PairConfig(embedder=EmbedderConfig(dimension=30), rules=PairRules(alpha=0.999))
     with pytest.raises(NoPairsError, match=r"train documents: no two .* alpha = 0.999: .* is 0\.\d\d\d"):
-        build_pairs(PairConfig(dimension=30, alpha=0.999), train, tmp_path / "one")
+        build_pairs(fine, train, tmp_path / "one")
     shape = {"num_layers": 1, "num_heads": 1, "num_kv_heads": 1, "head_width": 8, "hidden_width": 8}
     model = Transformer(LMConfig(vocab_size=300, context_length=16, width=8, **shape))
-    manifest = build_pairs(PairConfig(dimension=3), train, tmp_path / "two", model=model)
-    assert manifest == build_pairs(PairConfig(dimension=3), train, tmp_path / "two")
-    manifest = build_pairs(PairConfig(embedder="self", alpha=0.0), train, tmp_path / "three", model=model)
+    manifest = build_pairs(PairConfig(embedder=LSA), train, tmp_path / "two", model=model)
+    assert manifest == build_pairs(PairConfig(embedder=LSA), train, tmp_path / "two")
+    own = PairConfig(embedder=EmbedderConfig(kind="self"), rules=PairRules(alpha=0.0))
+    manifest = build_pairs(own, train, tmp_path / "three", model=model)
     assert "model" in manifest.inputs
 
 
@@ -259,7 +266,8 @@ def test_validation_documents_need_no_pair(tmp_path, caplog, number, alpha, why)
     train, held_out = corpus_of_topics(40), corpus_of_topics(number, seed=1)
     if number == 4:  # two of one topic and of one text, two of other topics
         held_out = dataclasses.replace(held_out, texts=[held_out.texts[i] for i in (0, 1, 2, 0)])
-    manifest = build_pairs(PairConfig(dimension=3, alpha=alpha), train, tmp_path, validation=held_out)
+    config = PairConfig(embedder=LSA, rules=PairRules(alpha=alpha))
+    manifest = build_pairs(config, train, tmp_path, validation=held_out)
     counts = manifest.counts["validation"]
     assert counts["pairs"] == 0
     assert counts["why_none"].startswith(why)
@@ -270,15 +278,26 @@ def test_validation_documents_need_no_pair(tmp_path, caplog, number, alpha, why)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("k", 0), ("dimension", 0), ("max_pairs_per_document", 0), ("alpha", 1.0)]
+    ("kind", "key", "value"),
+    [
+        (PairConfig, "k", 0),
+        (PairConfig, "max_pairs_per_document", 0),
+        (EmbedderConfig, "dimension", 0),
+        (PairRules, "alpha", 1.0),
+    ],
 )
-def test_settings_out_of_range_are_named(key, value):
+def test_settings_out_of_range_are_named(kind, key, value):
     with pytest.raises(ConfigError, match=key):
-        PairConfig(**{key: value})
+        kind(**{key: value})
 
 
 @pytest.mark.parametrize("key", ["near_duplicate_containment", "near_duplicate_jaccard"])
 @pytest.mark.parametrize("share", [0.0, 1.1])
 def test_thresholds_out_of_range_are_named(key, share):
     with pytest.raises(ConfigError, match=key):
-        PairConfig(**{key: share})
+        PairRules(**{key: share})
+
+
+def test_a_limit_out_of_range_is_named_before_any_work():
+    with pytest.raises(ConfigError, match="max_pairs_per_document = 0 is out of range"):
+        pair_documents(corpus_of_topics(4), embedder=None, alpha=0.5, k=1, max_pairs_per_document=0)

@@ -34,26 +34,22 @@ class PairRules:
     """Which neighbours are pairs.
 
     Attributes:
-        alpha: similarity that a pair exceeds.
+        alpha: similarity that a pair exceeds; each embedder has its own scale (paper value unverified: 0.75).
         near_duplicate_containment: pairs that share this part of the shorter one's shingles are dropped;
             None: none are.
         near_duplicate_jaccard: likewise of the shingles of both. It's never above the containment, so it
             drops nothing more at a threshold that isn't below that one's.
-        max_pairs_per_document: most d2 for one d1, the most similar first; None: no limit.
     """
 
-    alpha: float
+    alpha: float = 0.5
     near_duplicate_containment: float | None = 0.5
     near_duplicate_jaccard: float | None = None
-    max_pairs_per_document: int | None = None
 
     def __post_init__(self) -> None:
         require(-1 <= self.alpha < 1, "alpha", self.alpha, "-1 to below 1")
         for key in ("near_duplicate_containment", "near_duplicate_jaccard"):
             share = getattr(self, key)
             require(share is None or 0 < share <= 1, key, share, "above 0, at most 1")
-        limit = self.max_pairs_per_document
-        require(limit is None or limit >= 1, "max_pairs_per_document", limit, "at least 1")
 
 
 def ordered_pairs(

@@ -7,7 +7,7 @@ import torch
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.corpus import Corpus, train_tokenizer
 from sbp_bayes.lm import LMConfig, Transformer
-from sbp_bayes.pairing import LsaEmbedder, PairConfig, SelfEmbedder, fit_embedder
+from sbp_bayes.pairing import EmbedderConfig, LsaEmbedder, SelfEmbedder, fit_embedder
 from sbp_bayes.pairing.embed import batches
 
 TOPICS = (
@@ -171,7 +171,7 @@ def test_batches_cover_every_row_once_within_the_bound(monkeypatch):
 
 def test_embedder_by_name():
     corpus = corpus_of_topics(12, seed=0)
-    assert isinstance(fit_embedder(PairConfig(dimension=4), corpus), LsaEmbedder)
-    assert isinstance(fit_embedder(PairConfig(embedder="self"), corpus, tiny_model()), SelfEmbedder)
+    assert isinstance(fit_embedder(EmbedderConfig(dimension=4), corpus), LsaEmbedder)
+    assert isinstance(fit_embedder(EmbedderConfig(kind="self"), corpus, tiny_model()), SelfEmbedder)
     with pytest.raises(ConfigError, match="needs a model"):
-        fit_embedder(PairConfig(embedder="self"), corpus)
+        fit_embedder(EmbedderConfig(kind="self"), corpus)

@@ -16,12 +16,17 @@ from sbp_bayes.base.errors import StoreError
 from sbp_bayes.base.stage import Workspace, read_manifest
 from sbp_bayes.corpus import Corpus, Document, train_tokenizer
 from sbp_bayes.lm import LMConfig, Transformer
-from sbp_bayes.pairing import CachedEmbedder, PairConfig, SelfEmbedder, build_pairs
+from sbp_bayes.pairing import CachedEmbedder, EmbedderConfig, PairConfig, PairRules, SelfEmbedder, build_pairs
 from sbp_bayes.pairing.embed import batches
 from sbp_bayes.pairing.embed import cache as embedding_cache
 
 WORDS = "river lake water fish boat shore proof theorem lemma number algebra field".split()  # noqa: SIM905
 WINDOW = 8
+
+
+def paired_above(alpha, **embedder):
+    rules = PairRules(alpha=alpha, near_duplicate_containment=1.0)
+    return PairConfig(embedder=EmbedderConfig(**embedder), rules=rules)
 
 
 def corpus_of_words(num_documents=20, seed=0):
@@ -250,8 +255,11 @@ def test_the_stage_keeps_embeddings_where_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(
         embedding_cache, "_write_rows", lambda path, *rest: (windows.append(path), write(path, *rest))
     )
-    corpus, config = corpus_of_words(40), PairConfig(dimension=4, alpha=0.9, near_duplicate_containment=1.0)
-    more = PairConfig(dimension=4, alpha=0.8, near_duplicate_containment=1.0)
+    corpus, config = (
+        corpus_of_words(40),
+        paired_above(0.9, dimension=4),
+    )
+    more = paired_above(0.8, dimension=4)
     alone = paired(config, corpus, tmp_path / "alone")
     assert len(windows) == 5
     assert windows[0].is_relative_to(tmp_path / "alone")
@@ -271,7 +279,7 @@ def test_the_stage_keeps_embeddings_where_it_is_told(tmp_path, monkeypatch):
 
 def test_the_stage_counts_and_tells_truncated_documents(embedder, tmp_path, caplog):
     corpus = corpus_of_words(40)
-    config = PairConfig(embedder="self", alpha=-0.9, near_duplicate_containment=1.0)
+    config = paired_above(-0.9, kind="self")
     manifest = build_pairs(config, corpus, tmp_path, model=embedder.model)
     number = embedder.num_truncated(corpus)
     assert manifest.counts["train"]["documents_truncated"] == number > 0

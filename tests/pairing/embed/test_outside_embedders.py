@@ -8,7 +8,7 @@ import torch
 
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.corpus import Corpus, train_tokenizer
-from sbp_bayes.pairing import PairConfig, Qwen3Embedder, SentenceEmbedder, fit_embedder
+from sbp_bayes.pairing import EmbedderConfig, Qwen3Embedder, SentenceEmbedder, fit_embedder
 from sbp_bayes.pairing.embed import batches
 from sbp_bayes.pairing.embed.table import embedder_device, embedder_inputs
 
@@ -176,7 +176,7 @@ def test_sentence_vectors_depend_on_their_window_alone(sentence, monkeypatch):
 @pytest.mark.parametrize("kind", ["qwen3", "sentence"])
 def test_by_name_with_the_models_files_in_the_plan(kind, request):
     folder = request.getfixturevalue(kind)
-    config = PairConfig(embedder=f"{kind}:{folder}", max_tokens=12)
+    config = EmbedderConfig(kind=f"{kind}:{folder}", max_tokens=12)
     embedder = fit_embedder(config, CORPUS)
     assert type(embedder) is {"qwen3": Qwen3Embedder, "sentence": SentenceEmbedder}[kind]
     assert embedder.max_tokens == 12
@@ -263,14 +263,14 @@ def test_a_missing_package_names_the_extra(kind, package, request, monkeypatch):
     folder = request.getfixturevalue(kind)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(PairingError, match=rf"needs {package}: run `pip install 'sbp_bayes\[hf\]'`"):
-        fit_embedder(PairConfig(embedder=f"{kind}:{folder}"), CORPUS)
+        fit_embedder(EmbedderConfig(kind=f"{kind}:{folder}"), CORPUS)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "sentence"])
 def test_plan_and_vectors_are_named_by_the_device(kind, request, monkeypatch):
-    config = PairConfig(embedder=f"{kind}:{request.getfixturevalue(kind)}")
+    config = EmbedderConfig(kind=f"{kind}:{request.getfixturevalue(kind)}")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (embedder_device(config), embedder_device(PairConfig())) == ("cuda", "cpu")
+    assert (embedder_device(config), embedder_device(EmbedderConfig())) == ("cuda", "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert embedder_device(config) == "cpu"
     embedder = fit_embedder(config, CORPUS)

@@ -9,11 +9,24 @@ from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import PairingError, StoreError
 from sbp_bayes.corpus import Corpus, Document, train_tokenizer
-from sbp_bayes.pairing import LocalEngine, PairConfig, PairSet, build_pairs, find_neighbours, pairs
+from sbp_bayes.pairing import (
+    EmbedderConfig,
+    LocalEngine,
+    PairConfig,
+    PairRules,
+    PairSet,
+    build_pairs,
+    find_neighbours,
+    pairs,
+)
 from sbp_bayes.pairing.join.salted import best_by_document
 from sbp_bayes.pairing.records import Edges
-from sbp_bayes.pairing.rules.pair_rules import PairRules, ordered_pairs
+from sbp_bayes.pairing.rules.pair_rules import ordered_pairs
 
+EVERYBODY = {
+    "embedder": EmbedderConfig(dimension=4),
+    "rules": PairRules(alpha=0.0, near_duplicate_containment=1.0),
+}
 WORDS = [f"{start}{end}" for start in ("ba", "ke", "lo", "mi", "nu", "ra") for end in ("del", "fin", "gor")]
 TOKENIZER = train_tokenizer(WORDS, 300)
 
@@ -101,7 +114,7 @@ def test_hubs_overload_a_reducer_unless_their_keys_are_salted():
 
 def test_stage_gives_the_same_pairs_for_any_shards_and_leaves_no_scratch(tmp_path):
     train, held_out = corpus(60), corpus(7, seed=1)
-    config = PairConfig(dimension=4, k=6, alpha=0.0, near_duplicate_containment=1.0)
+    config = PairConfig(**EVERYBODY, k=6)
     manifest = build_pairs(config, train, tmp_path / "one", validation=held_out)
     sharded = dataclasses.replace(config, num_shards=9)
     other = build_pairs(sharded, train, tmp_path / "nine", validation=held_out)
@@ -118,7 +131,7 @@ def test_stage_gives_the_same_pairs_for_any_shards_and_leaves_no_scratch(tmp_pat
 
 def test_shards_are_of_the_plan_where_they_can_matter(tmp_path):
     train = corpus(60)
-    config = PairConfig(dimension=4, alpha=0.0, near_duplicate_containment=1.0, backend="hnsw")
+    config = PairConfig(**EVERYBODY, backend="hnsw")
     build_pairs(config, train, tmp_path)
     with pytest.raises(StoreError, match=r"differs in config\.num_shards"):
         build_pairs(dataclasses.replace(config, num_shards=2), train, tmp_path)
@@ -128,7 +141,10 @@ def test_shards_are_of_the_plan_where_they_can_matter(tmp_path):
 
 def test_a_killed_stage_goes_on_from_its_parts(tmp_path, monkeypatch):
     """The first attempt joins and then fails; the second asks no shard."""
-    train, config = corpus(60), PairConfig(dimension=4, alpha=0.0, near_duplicate_containment=1.0)
+    train, config = (
+        corpus(60),
+        PairConfig(**EVERYBODY),
+    )
     with monkeypatch.context() as patch:
         patch.setattr(pairs, "ordered_pairs", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):

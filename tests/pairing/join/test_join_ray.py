@@ -244,7 +244,7 @@ def test_command_line_pairs_by_ray_as_by_itself(engine, tmp_path, capsys, monkey
     assert main(["corpus", str(tmp_path / "texts.jsonl"), "--vocab-size", "300", "--out", corpus]) == 0, (
         capsys.readouterr()
     )
-    pair = ["pair", corpus, "--alpha", "0", "--set", "dimension=4", "--out"]
+    pair = ["pair", corpus, "--alpha", "0", "--set", "embedder.dimension=4", "--out"]
     assert main([*pair, str(tmp_path / "here")]) == 0
     assert (
         main([*pair, str(tmp_path / "by_ray"), "--engine", "ray", "--address", "a:1", "--shards", "3"]) == 0

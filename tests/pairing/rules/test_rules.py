@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbp_bayes.base.errors import ConfigError, PairingError
+from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.join.salted import most_similar
 from sbp_bayes.pairing.rules.pair_rules import (
     REJECTIONS,
@@ -45,7 +45,7 @@ def reason_of(a, b, rules):
     return None
 
 
-def rules_by_loops(ids, similarities, texts, rules):
+def rules_by_loops(ids, similarities, texts, rules, limit):
     """One neighbour at a time: the reasons, and (similarity, rank) of each ordered pair by either end."""
     reasons, given_by = Counter(), {}
     for row, neighbours in enumerate(ids):
@@ -68,7 +68,6 @@ def rules_by_loops(ids, similarities, texts, rules):
                 ranks = [given_by.get(pair, (0, -1))[1] for pair in ((d1, d2), (d2, d1))]
                 pairs[d1, d2] = (similarity, *ranks)
     ordered = sorted(pairs, key=lambda pair: (pair[0], -pairs[pair][0], pair[1]))
-    limit = rules.max_pairs_per_document
     kept = [
         p for i, p in enumerate(ordered) if sum(q[0] == p[0] for q in ordered[:i]) < (limit or len(ordered))
     ]
@@ -99,9 +98,9 @@ def test_rules_are_those_of_loops_and_every_neighbour_has_one_reason(
         alpha=alpha,
         near_duplicate_containment=containment,
         near_duplicate_jaccard=jaccard,
-        max_pairs_per_document=limit,
     )
-    reasons, wanted, num_ordered = rules_by_loops(ids, similarities, [texts[row] for row in rows], rules)
+    in_rows = [texts[row] for row in rows]
+    reasons, wanted, num_ordered = rules_by_loops(ids, similarities, in_rows, rules, limit)
     if not wanted:
         with pytest.raises(PairingError, match="alpha"):
             ordered_pairs(ids, similarities, texts, rows, rules)
@@ -129,11 +128,6 @@ def test_only_itself_above_alpha_names_the_highest_similarity_of_others():
     ids, similarities = np.array([[0, 1], [1, 0]]), np.array([[1, 0.25], [1, 0.25]], np.float32)
     with pytest.raises(PairingError, match=r"alpha = 0.5: the highest similarity is 0.250"):
         ordered_pairs(ids, similarities, ["a", "b"], np.arange(2), PairRules(alpha=0.5))
-
-
-def test_limit_out_of_range_is_named():
-    with pytest.raises(ConfigError, match="max_pairs_per_document"):
-        PairRules(alpha=0.5, max_pairs_per_document=0)
 
 
 def test_pairs_of_as_many_rows_as_fit_have_keys_of_their_own():
