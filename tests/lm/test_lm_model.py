@@ -12,7 +12,7 @@ from sbp_bayes.base.config import decode, encode
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import IGNORE, Batch
 from sbp_bayes.lm import PRESETS, LMConfig, RopeScaling, Transformer, log_prob_documents, with_context_length
-from sbp_bayes.lm.attention import CausalMask, reference_attention
+from sbp_bayes.lm.attention import reference_attention
 from sbp_bayes.lm.layers import (
     linear,
     norm_and_rotate,
@@ -22,6 +22,7 @@ from sbp_bayes.lm.layers import (
     rotary_table,
     swiglu_linear,
 )
+from sbp_bayes.lm.masks import CausalMask
 
 TINY = LMConfig(
     vocab_size=31,
