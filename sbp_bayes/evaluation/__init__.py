@@ -20,7 +20,7 @@ from sbp_bayes.evaluation.intervals import (
     share_interval,
 )
 from sbp_bayes.evaluation.ledger import arm_flops
-from sbp_bayes.evaluation.perplexity import SCORES, evaluate, score_corpus
+from sbp_bayes.evaluation.losses import SCORES, evaluate, score_corpus
 from sbp_bayes.evaluation.probe import BeliefProbe, belief_probe, hidden_states, linear_probe
 from sbp_bayes.evaluation.quality import (
     DocumentQuality,
