@@ -16,7 +16,7 @@ from sbp_bayes.concept.importance import (
     importance_log_prob_pair,
 )
 from sbp_bayes.concept.information import (
-    Estimate,
+    MonteCarloEstimate,
     bayes_loss,
     bayes_loss_curve,
     concept_information,
@@ -45,9 +45,9 @@ __all__ = [
     "DirichletMarkov",
     "Documents",
     "DocumentsGivenConcept",
-    "Estimate",
     "FiniteConceptModel",
     "LogEstimate",
+    "MonteCarloEstimate",
     "annealed_log_prob",
     "bayes_loss",
     "bayes_loss_curve",

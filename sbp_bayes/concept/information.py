@@ -27,7 +27,7 @@ MAX_PAIRS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class MonteCarloEstimate:
     """A number with its Monte Carlo error.
 
     Attributes:
@@ -68,15 +68,15 @@ def enumerate_documents(model: ConceptModel) -> Tensor:
     return _enumerate(model, MAX_DOCUMENTS)
 
 
-def sample_pairs(model: ConceptModel, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw n pairs (d1, d2), each of one concept and independent given it; int64 (n, doc_length) twice."""
-    c = model.sample_concept(n, generator)
+def sample_pairs(model: ConceptModel, num_samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw pairs (d1, d2), independent given their concept; int64 (num_samples, doc_length) twice."""
+    c = model.sample_concept(num_samples, generator)
     return model.sample(c, generator), model.sample(c, generator)
 
 
 def entropy(
     model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+) -> MonteCarloEstimate:
     """Return H(d) = −Σ_d P(d) log P(d), nats per document.
 
     Args:
@@ -96,7 +96,7 @@ def entropy(
 
 def conditional_entropy(
     model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+) -> MonteCarloEstimate:
     """Return H(d2 | d1) = −Σ P(d1, d2) log P(d2 | d1), nats per document: what d1 leaves open in d2.
 
     Arguments and errors are those of `entropy`; pairs of documents are enumerated or drawn.
@@ -111,7 +111,7 @@ def conditional_entropy(
 
 def mutual_information(
     model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+) -> MonteCarloEstimate:
     """Return I(d1; d2) = H(d) − H(d2 | d1), nats: what a document says about another of its concept.
 
     The Monte Carlo mean is of log P(d2 | d1) − log P(d2), whose noise largely cancels.
@@ -125,7 +125,7 @@ def mutual_information(
 
 def concept_information(
     model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+) -> MonteCarloEstimate:
     """Return I(c; d) = E[log P(d | c) − log P(d)], nats: what a document says about its concept.
 
     The Monte Carlo mean is of KL(P(c | d) ‖ P(c)) over documents where the model has finitely many
@@ -148,22 +148,24 @@ def concept_information(
     return _mean(model.log_prob_given(d, c) - model.log_prob(d) if gain_N is None else gain_N)
 
 
-def bayes_loss(model: ConceptModel, n: int, generator: torch.Generator) -> Estimate:
-    """Return H(d) / doc_length, nats per token: the floor of every language model, from n documents.
+def bayes_loss(model: ConceptModel, num_samples: int, generator: torch.Generator) -> MonteCarloEstimate:
+    """Return H(d) / doc_length, nats per token: the floor of every language model, by Monte Carlo.
 
     Raises:
         ConfigError: fewer than two documents.
     """
-    return _per_token(model, entropy(model, n, generator))
+    return _per_token(model, entropy(model, num_samples, generator))
 
 
-def synthesizer_floor(model: ConceptModel, n: int, generator: torch.Generator) -> Estimate:
-    """Return H(d2 | d1) / doc_length, nats per token: the floor of every synthesizer, from n pairs.
+def synthesizer_floor(
+    model: ConceptModel, num_samples: int, generator: torch.Generator
+) -> MonteCarloEstimate:
+    """Return H(d2 | d1) / doc_length, nats per token: the floor of every synthesizer, by Monte Carlo.
 
     Raises:
         ConfigError: fewer than two pairs.
     """
-    return _per_token(model, conditional_entropy(model, n, generator))
+    return _per_token(model, conditional_entropy(model, num_samples, generator))
 
 
 def bayes_loss_curve(model: ConceptModel, d: Tensor, given: Tensor | None = None) -> Tensor:
@@ -264,14 +266,16 @@ def _checked(num_samples: int, generator: torch.Generator | None) -> torch.Gener
     return generator
 
 
-def _exact(value: float) -> Estimate:
-    return Estimate(value, standard_error=0.0, num_samples=0)
+def _exact(value: float) -> MonteCarloEstimate:
+    return MonteCarloEstimate(value, standard_error=0.0, num_samples=0)
 
 
-def _mean(sample_N: Tensor) -> Estimate:
-    return Estimate(float(sample_N.mean()), float(sample_N.std() / len(sample_N) ** 0.5), len(sample_N))
+def _mean(sample_N: Tensor) -> MonteCarloEstimate:
+    return MonteCarloEstimate(
+        float(sample_N.mean()), float(sample_N.std() / len(sample_N) ** 0.5), len(sample_N)
+    )
 
 
-def _per_token(model: ConceptModel, total: Estimate) -> Estimate:
+def _per_token(model: ConceptModel, total: MonteCarloEstimate) -> MonteCarloEstimate:
     length = model.doc_length
-    return Estimate(total.value / length, total.standard_error / length, total.num_samples)
+    return MonteCarloEstimate(total.value / length, total.standard_error / length, total.num_samples)

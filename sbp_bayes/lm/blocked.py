@@ -24,7 +24,7 @@ QUERIES, KEYS = 128, 128
 """Queries of a block in training, and most keys of a sum in sampling: kernels take so few in one piece."""
 
 KEPT_LENGTH = 512
-"""Longest rows whose attention weights are kept: they add a third to what the `laptop` preset keeps."""
+"""Longest rows whose attention weights are kept: they add a third to what the `6m` preset keeps."""
 
 
 def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask) -> Tensor:

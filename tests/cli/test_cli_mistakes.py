@@ -52,7 +52,7 @@ def prepared(texts, tmp_path_factory) -> Path:
         (["pair", "x", "--out", "o", "--set", "aplha=1"], "unknown setting 'aplha' (did you mean 'alpha'?)"),
         (
             ["pretrain", "x", "--out", "o", "--preset", "hug"],
-            "--preset = 'hug': expected one of smoke, demo, laptop",
+            "--preset = 'hug': expected one of smoke, demo, 6m",
         ),
         (["pretrain", "gone", "--out", "o"], "gone: no such file or folder"),
         (["tune", "gone", "--pairs", "p", "--model", "m", "--out", "o"], "gone: no such file or folder"),

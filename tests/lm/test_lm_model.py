@@ -259,7 +259,7 @@ def test_parameters_are_counted_as_built(name: str, tied: bool) -> None:
     assert decode(LMConfig, encode(config)) == config
 
 
-@pytest.mark.parametrize("name", ["smoke", "toy", "demo", "laptop"])
+@pytest.mark.parametrize("name", ["smoke", "toy", "demo", "6m"])
 def test_small_presets_run(name: str) -> None:
     config = PRESETS[name]
     inputs = torch.zeros(1, config.context_length, dtype=torch.int64)
