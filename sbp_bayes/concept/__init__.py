@@ -26,7 +26,7 @@ from sbp_bayes.concept.information import (
     sample_pairs,
     synthesizer_floor,
 )
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ConceptModel, ExactModel
 
 if TYPE_CHECKING:
     from sbp_bayes.concept.distributions import Documents, DocumentsGivenConcept
@@ -45,6 +45,7 @@ __all__ = [
     "DirichletMarkov",
     "Documents",
     "DocumentsGivenConcept",
+    "ExactModel",
     "FiniteConceptModel",
     "LogEstimate",
     "MonteCarloEstimate",

@@ -17,7 +17,7 @@ from torch import Tensor
 from sbp_bayes.base.config import require
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.finite import CHUNK_BYTES, FiniteConceptModel
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ConceptModel, ExactModel
 
 MAX_DOCUMENTS = 2**20
 """The most documents that are enumerated."""
@@ -75,7 +75,7 @@ def sample_pairs(model: ConceptModel, num_samples: int, generator: torch.Generat
 
 
 def entropy(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
 ) -> MonteCarloEstimate:
     """Return H(d) = −Σ_d P(d) log P(d), nats per document.
 
@@ -95,7 +95,7 @@ def entropy(
 
 
 def conditional_entropy(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
 ) -> MonteCarloEstimate:
     """Return H(d2 | d1) = −Σ P(d1, d2) log P(d2 | d1), nats per document: what d1 leaves open in d2.
 
@@ -110,7 +110,7 @@ def conditional_entropy(
 
 
 def mutual_information(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
 ) -> MonteCarloEstimate:
     """Return I(d1; d2) = H(d) − H(d2 | d1), nats: what a document says about another of its concept.
 
@@ -124,7 +124,7 @@ def mutual_information(
 
 
 def concept_information(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
 ) -> MonteCarloEstimate:
     """Return I(c; d) = E[log P(d | c) − log P(d)], nats: what a document says about its concept.
 
@@ -148,7 +148,7 @@ def concept_information(
     return _mean(model.log_prob_given(d, c) - model.log_prob(d) if gain_N is None else gain_N)
 
 
-def bayes_loss(model: ConceptModel, num_samples: int, generator: torch.Generator) -> MonteCarloEstimate:
+def bayes_loss(model: ExactModel, num_samples: int, generator: torch.Generator) -> MonteCarloEstimate:
     """Return H(d) / doc_length, nats per token: the floor of every language model, by Monte Carlo.
 
     Raises:
@@ -158,7 +158,7 @@ def bayes_loss(model: ConceptModel, num_samples: int, generator: torch.Generator
 
 
 def synthesizer_floor(
-    model: ConceptModel, num_samples: int, generator: torch.Generator
+    model: ExactModel, num_samples: int, generator: torch.Generator
 ) -> MonteCarloEstimate:
     """Return H(d2 | d1) / doc_length, nats per token: the floor of every synthesizer, by Monte Carlo.
 
@@ -168,7 +168,7 @@ def synthesizer_floor(
     return _per_token(model, conditional_entropy(model, num_samples, generator))
 
 
-def bayes_loss_curve(model: ConceptModel, d: Tensor, given: Tensor | None = None) -> Tensor:
+def bayes_loss_curve(model: ExactModel, d: Tensor, given: Tensor | None = None) -> Tensor:
     """Return −log P(d_t | d_<t), or −log P(d_t | d_<t, d1) where d1 is `given`, (N, T) in nats.
 
     The loss at every position of the predictor that knows the model; a row sums to −log P(d), or to
@@ -204,7 +204,7 @@ def _finite_curve(model: FiniteConceptModel, d: Tensor, given: Tensor | None) ->
     return torch.where(evidence_NT == -torch.inf, torch.inf, before_NT - evidence_NT)
 
 
-def _posterior_gain(model: ConceptModel, d: Tensor) -> Tensor | None:
+def _posterior_gain(model: ExactModel, d: Tensor) -> Tensor | None:
     """Return KL(P(c | d) ‖ P(c)), (N,), 0 where d is impossible; None where the model cannot say."""
     if isinstance(model, FiniteConceptModel):
         blocks = _row_blocks(len(d), 24 * model.num_concepts)
@@ -222,7 +222,7 @@ def _finite_gain(model: FiniteConceptModel, d: Tensor) -> Tensor:
     return torch.where(posterior_NK > 0, posterior_NK * log_ratio_NK, 0.0).sum(dim=1)
 
 
-def _log_joint_blocks(model: ConceptModel, d: Tensor) -> Iterator[Tensor]:
+def _log_joint_blocks(model: ExactModel, d: Tensor) -> Iterator[Tensor]:
     """Yield log P(d1, d2) of some d1 with every d2, (rows, D), until every d1 was there."""
     if isinstance(model, FiniteConceptModel):
         likelihood_DK = model.log_likelihood(d).exp()
