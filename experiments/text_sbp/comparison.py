@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from experiments.text_sbp.run import RunOutput
-from sbp_bayes.base.log_space import perplexity
+from sbp_bayes.base.units import perplexity
 from sbp_bayes.comparison import CHECKPOINTS, ArmRun, best_control, compared
 from sbp_bayes.evaluation import pair_arms
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from experiments.toy_validation.bench import open_bench
 from experiments.toy_validation.config import ToyConfig
 from experiments.toy_validation.data import ToyData, make_data, world_tokens
-from experiments.toy_validation.samples import has_closed_form
 from sbp_bayes.arms import CHECKPOINTS
 from sbp_bayes.base.stage import Workspace
 from sbp_bayes.comparison import ArmRun, run_arms
+from sbp_bayes.concept import ExactModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def run(config: ToyConfig, work: Workspace, num_workers: int | None = None) -> l
     """
     data = {seed: make_data(config, seed) for seed in config.seeds}  # refuses bad parameters at once
     world = data[config.seeds[0]].world
-    arms = [arm for arm in config.arms if arm != "exact_posterior" or has_closed_form(world)]
+    arms = [arm for arm in config.arms if arm != "exact_posterior" or isinstance(world, ExactModel)]
     runs = run_arms(functools.partial(open_bench, config), config.seeds, arms, work, num_workers)
     return results_of(runs, data)
 
@@ -77,7 +77,7 @@ def results_of(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> list[ArmResu
 
 def bayes_loss(data: ToyData) -> float | None:
     """Return −log P(d) a token over the test documents, in nats; None without a closed form."""
-    if not has_closed_form(data.world):
+    if not isinstance(data.world, ExactModel):
         return None
     documents = world_tokens(data.test)
     return float(-data.world.log_prob(documents).sum() / documents.numel())

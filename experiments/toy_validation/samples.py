@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from experiments.toy_validation.data import ToyData, corpus_of, world_tokens
-from sbp_bayes.base.errors import ConceptError
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
-from sbp_bayes.concept import ConceptModel, FiniteConceptModel
+from sbp_bayes.concept import ExactModel, FiniteConceptModel
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import concept_calibration, score_pairs
 from sbp_bayes.lm import load_model
@@ -22,12 +21,14 @@ CALIBRATED, SAMPLES_PER_DOCUMENT = 100, 4
 
 def posterior_samples(data: ToyData, num_tokens: int, seed: int, work: Workspace) -> Manifest:
     """Write d2 ~ P(d2 | d1) for d1 uniform over D_unique, at least `num_tokens` tokens with their EOS."""
+    world = data.world
+    assert isinstance(world, ExactModel), "exact samples of a world without closed forms"
 
     def sample() -> tuple[Corpus, float]:
-        number = -(-num_tokens // (data.world.doc_length + 1))
+        number = -(-num_tokens // (world.doc_length + 1))
         generator = torch_generator(seed, "posterior samples")
         d1 = world_tokens(data.unique)[torch.randint(len(data.unique), (number,), generator=generator)]
-        drawn = PosteriorSynthesizer(data.world).sample(d1, generator)
+        drawn = PosteriorSynthesizer(world).sample(d1, generator)
         return corpus_of(torch.stack(list(drawn)), "posterior", data.tokenizer), 0.0
 
     settings = {"num_tokens": num_tokens, "seed": seed}
@@ -45,7 +46,7 @@ def measure_synthesizer(tuned: Manifest, data: ToyData, seed: int) -> dict[str, 
         P(d) has no closed form.
     """
     world, documents = data.world, world_tokens(data.paired_test)
-    if not has_closed_form(world):
+    if not isinstance(world, ExactModel):
         return {}
     d1, d2 = documents[0::2], documents[1::2]
     neural = WorldTokens(NeuralSynthesizer(load_model(tuned.directory / "best"), world.doc_length))
@@ -68,15 +69,6 @@ def measure_synthesizer(tuned: Manifest, data: ToyData, seed: int) -> dict[str, 
             "impossible_share": calibration.impossible_share,
         }
     return measures
-
-
-def has_closed_form(world: ConceptModel) -> bool:
-    """Whether P(d) can be computed; a world in which it cannot says so when asked."""
-    try:
-        world.log_prob(torch.zeros(1, world.doc_length, dtype=torch.int64))
-    except ConceptError:
-        return False
-    return True
 
 
 def _corpus_stage(

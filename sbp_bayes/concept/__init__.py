@@ -16,7 +16,7 @@ from sbp_bayes.concept.importance import (
     importance_log_prob_pair,
 )
 from sbp_bayes.concept.information import (
-    Estimate,
+    MonteCarloEstimate,
     bayes_loss,
     bayes_loss_curve,
     concept_information,
@@ -26,7 +26,7 @@ from sbp_bayes.concept.information import (
     sample_pairs,
     synthesizer_floor,
 )
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ConceptModel, ExactModel
 
 if TYPE_CHECKING:
     from sbp_bayes.concept.distributions import Documents, DocumentsGivenConcept
@@ -45,9 +45,10 @@ __all__ = [
     "DirichletMarkov",
     "Documents",
     "DocumentsGivenConcept",
-    "Estimate",
+    "ExactModel",
     "FiniteConceptModel",
     "LogEstimate",
+    "MonteCarloEstimate",
     "annealed_log_prob",
     "bayes_loss",
     "bayes_loss_curve",

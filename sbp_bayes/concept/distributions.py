@@ -18,7 +18,7 @@ from torch.distributions import Distribution, constraints
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.finite import FiniteConceptModel
 from sbp_bayes.concept.information import MAX_DOCUMENTS, enumerate_documents
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ConceptModel, ExactModel
 
 Shape = Size | list[int] | tuple[int, ...]
 """What torch takes for a shape."""
@@ -184,10 +184,11 @@ class Documents(_OfDocuments):
         validate_args: whether documents are checked.
     """
 
+    model: ExactModel
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 (torch's own convention)
 
     def __init__(
-        self, model: ConceptModel, given: Tensor | None = None, validate_args: bool | None = None
+        self, model: ExactModel, given: Tensor | None = None, validate_args: bool | None = None
     ) -> None:
         self.given = given
         super().__init__(model, Size() if given is None else given.shape[:-1], validate_args)

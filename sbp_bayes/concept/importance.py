@@ -1,6 +1,6 @@
 """log P(d) and log P(d2 | d1) with error bars, for models that can draw concepts and score documents by them.
 
-All that is asked of a model is `sample_concept` and `log_prob_given`: neither `log_prob` nor a posterior.
+Any `ConceptModel` will do: neither `log_prob` nor a posterior is asked of it.
 The estimates of probabilities are unbiased (a pair's is a ratio of such); their logarithms are biased by
 about −variance / 2, and a standard error above 1 says that the estimate is not to be trusted.
 
@@ -69,7 +69,7 @@ def importance_log_prob(
     """Estimate log P(d) = log E_q[P(d | c) P(c) / q(c | d)], each document by concepts of its own.
 
     Args:
-        model: needs `concept_prior` if there is a proposal.
+        model: need not be exact; needs `concept_prior` if there is a proposal.
         d: documents, int64 (N, T).
         num_samples: S, at least 2.
         generator: of the draws.
@@ -92,7 +92,7 @@ def importance_log_prob_pair(
     """Estimate log P(d2 | d1) = log E[P(d1 | c) P(d2 | c)] − log E[P(d1 | c)] by the same draws c ~ P(c).
 
     Args:
-        model: needs `sample_concept` and `log_prob_given`.
+        model: need not be exact.
         d2: documents, int64 (N, T).
         given: d1, one a document.
         num_samples: S, at least 2.
@@ -129,7 +129,7 @@ def annealed_log_prob(
     standard error, which is honest, is close to that of plain importance sampling.
 
     Args:
-        model: needs `sample_concept` and `log_prob_given`.
+        model: need not be exact.
         d: documents, int64 (N, T).
         num_samples: S, independent runs for each document, at least 2.
         generator: of the draws.

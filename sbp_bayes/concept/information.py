@@ -17,7 +17,7 @@ from torch import Tensor
 from sbp_bayes.base.config import require
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.finite import CHUNK_BYTES, FiniteConceptModel
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ConceptModel, ExactModel
 
 MAX_DOCUMENTS = 2**20
 """The most documents that are enumerated."""
@@ -27,7 +27,7 @@ MAX_PAIRS = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class MonteCarloEstimate:
     """A number with its Monte Carlo error.
 
     Attributes:
@@ -68,15 +68,15 @@ def enumerate_documents(model: ConceptModel) -> Tensor:
     return _enumerate(model, MAX_DOCUMENTS)
 
 
-def sample_pairs(model: ConceptModel, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw n pairs (d1, d2), each of one concept and independent given it; int64 (n, doc_length) twice."""
-    c = model.sample_concept(n, generator)
+def sample_pairs(model: ConceptModel, num_samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw pairs (d1, d2), independent given their concept; int64 (num_samples, doc_length) twice."""
+    c = model.sample_concept(num_samples, generator)
     return model.sample(c, generator), model.sample(c, generator)
 
 
 def entropy(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
+) -> MonteCarloEstimate:
     """Return H(d) = −Σ_d P(d) log P(d), nats per document.
 
     Args:
@@ -95,8 +95,8 @@ def entropy(
 
 
 def conditional_entropy(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
+) -> MonteCarloEstimate:
     """Return H(d2 | d1) = −Σ P(d1, d2) log P(d2 | d1), nats per document: what d1 leaves open in d2.
 
     Arguments and errors are those of `entropy`; pairs of documents are enumerated or drawn.
@@ -110,8 +110,8 @@ def conditional_entropy(
 
 
 def mutual_information(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
+) -> MonteCarloEstimate:
     """Return I(d1; d2) = H(d) − H(d2 | d1), nats: what a document says about another of its concept.
 
     The Monte Carlo mean is of log P(d2 | d1) − log P(d2), whose noise largely cancels.
@@ -124,8 +124,8 @@ def mutual_information(
 
 
 def concept_information(
-    model: ConceptModel, num_samples: int | None = None, generator: torch.Generator | None = None
-) -> Estimate:
+    model: ExactModel, num_samples: int | None = None, generator: torch.Generator | None = None
+) -> MonteCarloEstimate:
     """Return I(c; d) = E[log P(d | c) − log P(d)], nats: what a document says about its concept.
 
     The Monte Carlo mean is of KL(P(c | d) ‖ P(c)) over documents where the model has finitely many
@@ -148,25 +148,27 @@ def concept_information(
     return _mean(model.log_prob_given(d, c) - model.log_prob(d) if gain_N is None else gain_N)
 
 
-def bayes_loss(model: ConceptModel, n: int, generator: torch.Generator) -> Estimate:
-    """Return H(d) / doc_length, nats per token: the floor of every language model, from n documents.
+def bayes_loss(model: ExactModel, num_samples: int, generator: torch.Generator) -> MonteCarloEstimate:
+    """Return H(d) / doc_length, nats per token: the floor of every language model, by Monte Carlo.
 
     Raises:
         ConfigError: fewer than two documents.
     """
-    return _per_token(model, entropy(model, n, generator))
+    return _per_token(model, entropy(model, num_samples, generator))
 
 
-def synthesizer_floor(model: ConceptModel, n: int, generator: torch.Generator) -> Estimate:
-    """Return H(d2 | d1) / doc_length, nats per token: the floor of every synthesizer, from n pairs.
+def synthesizer_floor(
+    model: ExactModel, num_samples: int, generator: torch.Generator
+) -> MonteCarloEstimate:
+    """Return H(d2 | d1) / doc_length, nats per token: the floor of every synthesizer, by Monte Carlo.
 
     Raises:
         ConfigError: fewer than two pairs.
     """
-    return _per_token(model, conditional_entropy(model, n, generator))
+    return _per_token(model, conditional_entropy(model, num_samples, generator))
 
 
-def bayes_loss_curve(model: ConceptModel, d: Tensor, given: Tensor | None = None) -> Tensor:
+def bayes_loss_curve(model: ExactModel, d: Tensor, given: Tensor | None = None) -> Tensor:
     """Return −log P(d_t | d_<t), or −log P(d_t | d_<t, d1) where d1 is `given`, (N, T) in nats.
 
     The loss at every position of the predictor that knows the model; a row sums to −log P(d), or to
@@ -202,7 +204,7 @@ def _finite_curve(model: FiniteConceptModel, d: Tensor, given: Tensor | None) ->
     return torch.where(evidence_NT == -torch.inf, torch.inf, before_NT - evidence_NT)
 
 
-def _posterior_gain(model: ConceptModel, d: Tensor) -> Tensor | None:
+def _posterior_gain(model: ExactModel, d: Tensor) -> Tensor | None:
     """Return KL(P(c | d) ‖ P(c)), (N,), 0 where d is impossible; None where the model cannot say."""
     if isinstance(model, FiniteConceptModel):
         blocks = _row_blocks(len(d), 24 * model.num_concepts)
@@ -220,7 +222,7 @@ def _finite_gain(model: FiniteConceptModel, d: Tensor) -> Tensor:
     return torch.where(posterior_NK > 0, posterior_NK * log_ratio_NK, 0.0).sum(dim=1)
 
 
-def _log_joint_blocks(model: ConceptModel, d: Tensor) -> Iterator[Tensor]:
+def _log_joint_blocks(model: ExactModel, d: Tensor) -> Iterator[Tensor]:
     """Yield log P(d1, d2) of some d1 with every d2, (rows, D), until every d1 was there."""
     if isinstance(model, FiniteConceptModel):
         likelihood_DK = model.log_likelihood(d).exp()
@@ -264,14 +266,16 @@ def _checked(num_samples: int, generator: torch.Generator | None) -> torch.Gener
     return generator
 
 
-def _exact(value: float) -> Estimate:
-    return Estimate(value, standard_error=0.0, num_samples=0)
+def _exact(value: float) -> MonteCarloEstimate:
+    return MonteCarloEstimate(value, standard_error=0.0, num_samples=0)
 
 
-def _mean(sample_N: Tensor) -> Estimate:
-    return Estimate(float(sample_N.mean()), float(sample_N.std() / len(sample_N) ** 0.5), len(sample_N))
+def _mean(sample_N: Tensor) -> MonteCarloEstimate:
+    return MonteCarloEstimate(
+        float(sample_N.mean()), float(sample_N.std() / len(sample_N) ** 0.5), len(sample_N)
+    )
 
 
-def _per_token(model: ConceptModel, total: Estimate) -> Estimate:
+def _per_token(model: ConceptModel, total: MonteCarloEstimate) -> MonteCarloEstimate:
     length = model.doc_length
-    return Estimate(total.value / length, total.standard_error / length, total.num_samples)
+    return MonteCarloEstimate(total.value / length, total.standard_error / length, total.num_samples)

@@ -4,14 +4,14 @@ Everything is in nats. Documents are int64 token ids 0 … vocab_size − 1 with
 (batch, time), padded behind the end of a shorter one (`documents.PAD`), which then means its prefix.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 
 class ConceptModel(Protocol):
-    """P(c) and P(d | c), and what follows from them by Bayes' rule (arXiv 2509.15248, section 2).
+    """P(c) and P(d | c): what every concept model can draw and score (arXiv 2509.15248, section 2).
 
     A concept is an int64 index where there are finitely many, and a point (…, dimensions) of a continuous
     space elsewhere; methods take and return batches of them along the first dimension.
@@ -31,6 +31,14 @@ class ConceptModel(Protocol):
     def log_prob_given(self, d: Tensor, c: Tensor) -> Tensor:
         """Return log P(d | c) of each document under its own concept, (batch,)."""
         ...
+
+
+@runtime_checkable
+class ExactModel(ConceptModel, Protocol):
+    """A concept model whose integrals over concepts are known: Bayes' rule in closed form.
+
+    `isinstance(model, ExactModel)` says whether a model is one.
+    """
 
     def log_prob(self, d: Tensor) -> Tensor:
         """Return log P(d) = log ∫ P(d | c) P(c) dc, (batch,)."""

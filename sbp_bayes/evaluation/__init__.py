@@ -1,15 +1,5 @@
 """Losses with their intervals, the quality of synthetic text, and synthesizers against exact ones."""
 
-from sbp_bayes.evaluation.assessment import QualityConfig, QualityReport, quality_report
-from sbp_bayes.evaluation.calibration import ConceptCalibration, ReliabilityBin, concept_calibration
-from sbp_bayes.evaluation.fidelity import (
-    ExactFidelity,
-    Fidelity,
-    PairScores,
-    exact_fidelity,
-    measure_fidelity,
-    score_pairs,
-)
 from sbp_bayes.evaluation.intervals import (
     Estimate,
     Interval,
@@ -20,17 +10,29 @@ from sbp_bayes.evaluation.intervals import (
     share_interval,
 )
 from sbp_bayes.evaluation.ledger import arm_flops
-from sbp_bayes.evaluation.perplexity import SCORES, evaluate, score_corpus
-from sbp_bayes.evaluation.probe import BeliefProbe, belief_probe, hidden_states, linear_probe
-from sbp_bayes.evaluation.quality import (
+from sbp_bayes.evaluation.losses import SCORES, evaluate, score_corpus
+from sbp_bayes.evaluation.scores import Arm, DocumentScores, pair_arms
+from sbp_bayes.evaluation.text.quality import (
     DocumentQuality,
     PairQuality,
     PairSimilarity,
+    QualityConfig,
+    QualityReport,
     document_quality,
     pair_quality,
     pair_similarity,
+    quality_report,
 )
-from sbp_bayes.evaluation.scores import Arm, DocumentScores, pair_arms
+from sbp_bayes.evaluation.worlds.calibration import ConceptCalibration, ReliabilityBin, concept_calibration
+from sbp_bayes.evaluation.worlds.fidelity import (
+    ExactFidelity,
+    Fidelity,
+    PairScores,
+    exact_fidelity,
+    measure_fidelity,
+    score_pairs,
+)
+from sbp_bayes.evaluation.worlds.probe import BeliefProbe, belief_probe, hidden_states, linear_probe
 
 __all__ = [
     "SCORES",

@@ -9,9 +9,9 @@ import numpy as np
 
 from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import ConfigError, StoreError
-from sbp_bayes.base.log_space import bits_per_byte
 from sbp_bayes.base.records import LossTotals
 from sbp_bayes.base.store import atomic_path
+from sbp_bayes.base.units import bits_per_byte
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

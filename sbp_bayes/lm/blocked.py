@@ -12,28 +12,27 @@ that a block's queries lie together.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-if TYPE_CHECKING:
-    from sbp_bayes.lm.attention import CachedMask, CausalMask
+from sbp_bayes.lm.masks import CachedMask, CausalMask
 
 QUERIES, KEYS = 128, 128
 """Queries of a block in training, and most keys of a sum in sampling: kernels take so few in one piece."""
 
 KEPT_LENGTH = 512
-"""Longest rows whose attention weights are kept: they add a third to what the `laptop` preset keeps."""
+"""Longest rows whose attention weights are kept: they add a third to what the `6m` preset keeps."""
 
 
-def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
+def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask) -> Tensor:
     """Return softmax(q kᵀ / √E + mask) v (B, H, T, E); products, scores and weights have q's type."""
     return _Blocked.apply(q_BHTE, k_BGSE, v_BGSE, mask)
 
 
-def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CachedMask") -> Tensor:
+def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CachedMask) -> Tensor:
     """Return softmax(q kᵀ / √E + mask) v (B, H, 1, E), of one query a row.
 
     A sum over keys is taken `KEYS` at a time: where S is a multiple of 64, more keys that a row doesn't read
@@ -53,7 +52,7 @@ def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "Cach
 
 class _Blocked(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: "CausalMask") -> Tensor:
+    def forward(ctx: Any, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask) -> Tensor:
         k_BGSE, v_BGSE = k_BGSE.contiguous(), v_BGSE.contiguous()
         scaled_q = (_by_shared_keys(q_BHTE, k_BGSE) * q_BHTE.shape[-1] ** -0.5).contiguous()
         mixed_BTHE = torch.empty_like(q_BHTE.transpose(1, 2), memory_format=torch.contiguous_format)
@@ -98,14 +97,14 @@ def _by_shared_keys(x_BHTE: Tensor, k_BGSE: Tensor) -> Tensor:
     return x_BHTE.unflatten(1, (k_BGSE.shape[1], -1)).transpose(2, 3)
 
 
-def _blocks(mask: "CausalMask") -> Iterator[tuple[slice, slice]]:
+def _blocks(mask: CausalMask) -> Iterator[tuple[slice, slice]]:
     """Yield each block's positions, and those of the keys that it reads."""
     for start in range(0, mask.num_positions, QUERIES):
         queries = slice(start, min(start + QUERIES, mask.num_positions))
         yield queries, slice(mask.first_read[start], queries.stop)
 
 
-def _weights(scaled_q: Tensor, k_BGSE: Tensor, mask: "CausalMask", queries: slice, keys: slice) -> Tensor:
+def _weights(scaled_q: Tensor, k_BGSE: Tensor, mask: CausalMask, queries: slice, keys: slice) -> Tensor:
     """Return softmax(scores) (B, G, L, R, S), the same bits in both passes."""
     scores = _product(scaled_q[:, :, queries], k_BGSE[:, :, keys].transpose(-1, -2))
     first = keys.start if mask.hides_earlier(queries, keys) else queries.start

@@ -150,7 +150,7 @@ PRESETS: Mapping[str, LMConfig] = {
         head_width=32,
         hidden_width=192,
     ),
-    "laptop": LMConfig(
+    "6m": LMConfig(
         vocab_size=4096,
         context_length=512,
         width=256,

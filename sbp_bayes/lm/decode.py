@@ -33,9 +33,10 @@ from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.workers import thread_pool
-from sbp_bayes.lm.attention import CachedMask, CausalMask, attention
+from sbp_bayes.lm.attention import attention
 from sbp_bayes.lm.frozen import FrozenTransformer, freeze
 from sbp_bayes.lm.layers import rms_norm
+from sbp_bayes.lm.masks import CachedMask, CausalMask
 from sbp_bayes.lm.model import Transformer
 
 TILE_ROWS = 128

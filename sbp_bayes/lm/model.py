@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import IGNORE, Batch
 from sbp_bayes.base.seeds import torch_generator
-from sbp_bayes.lm.attention import Backend, CausalMask, attention
+from sbp_bayes.lm.attention import Backend, attention
 from sbp_bayes.lm.config import LMConfig
 from sbp_bayes.lm.layers import (
     linear,
@@ -29,6 +29,7 @@ from sbp_bayes.lm.layers import (
     swiglu_linear,
 )
 from sbp_bayes.lm.loss import linear_cross_entropy, regularised_cross_entropy
+from sbp_bayes.lm.masks import CausalMask
 
 
 class Block(nn.Module):

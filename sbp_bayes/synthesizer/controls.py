@@ -27,7 +27,7 @@ from sbp_bayes.base.records import EOS, Pairs
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.finite import FiniteConceptModel
 from sbp_bayes.concept.information import bayes_loss_curve
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ExactModel
 from sbp_bayes.lm import Transformer, generate, log_prob_documents
 from sbp_bayes.synthesizer.neural import LARGEST_SEED
 from sbp_bayes.synthesizer.posterior import MixtureSynthesizer, TokenScores, world_documents
@@ -61,7 +61,7 @@ class CopySynthesizer:
 class UnconditionalSynthesizer:
     """p(d2 | d1) = P(d2) of a world, whatever d1 is."""
 
-    def __init__(self, world: ConceptModel) -> None:
+    def __init__(self, world: ExactModel) -> None:
         self.world = world
 
     def log_prob(self, d2: Documents, given: Documents) -> Tensor:

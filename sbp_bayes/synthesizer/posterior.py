@@ -18,7 +18,7 @@ from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.concept.documents import document_lengths, pad_documents
 from sbp_bayes.concept.finite import FiniteConceptModel
 from sbp_bayes.concept.information import bayes_loss_curve
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ExactModel
 from sbp_bayes.synthesizer.protocol import Documents, Synthesizer
 
 CELLS_TOGETHER = 1 << 22
@@ -52,10 +52,10 @@ class PosteriorSynthesizer:
     The synthesizer that a neural one approaches (arXiv 2509.15248, section 2): none has a lower loss.
 
     Args:
-        world: with finitely many concepts or with a closed form.
+        world: with finitely many concepts, or conjugate.
     """
 
-    def __init__(self, world: ConceptModel) -> None:
+    def __init__(self, world: ExactModel) -> None:
         self.world = world
 
     def log_prob(self, d2: Documents, given: Documents) -> Tensor:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from sbp_bayes.base import progress as progress_module
-from sbp_bayes.base.log_space import bits_per_byte, perplexity
 from sbp_bayes.base.progress import progress, use_display
 from sbp_bayes.base.records import LossTotals
+from sbp_bayes.base.units import bits_per_byte, perplexity
 
 
 def test_a_uniform_byte_costs_eight_bits():

@@ -57,7 +57,7 @@ rows, dtype = int(sys.argv[1]), sys.argv[2]
 steps(PRESETS["smoke"], 2, dtype)  # what the libraries load once
 Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
 before, start = resident("VmRSS"), time.process_time()
-steps(PRESETS["laptop"], rows, dtype)
+steps(PRESETS["6m"], rows, dtype)
 print(resident("VmHWM") - before, time.process_time() - start)
 """
 
@@ -73,11 +73,11 @@ def measured(rows: int, dtype: str, heap: Mapping[str, str]) -> tuple[int, float
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's count of a process's peak")
-@pytest.mark.benchmark(group=f"memory of a training step: laptop preset, {ROWS} rows of 512 tokens")
+@pytest.mark.benchmark(group=f"memory of a training step: 6m preset, {ROWS} rows of 512 tokens")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_memory(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], dtype: str) -> None:
     report = Report(benchmark, capsys)
-    predicted = training_memory(PRESETS["laptop"], ROWS, matmul_dtype=matmul_dtype(dtype))
+    predicted = training_memory(PRESETS["6m"], ROWS, matmul_dtype=matmul_dtype(dtype))
     peaks: dict[str, list[float]] = {name: [] for name in HEAPS}
     times: dict[str, list[float]] = {name: [] for name in HEAPS}
 

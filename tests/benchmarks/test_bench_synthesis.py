@@ -17,7 +17,7 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.lm import PRESETS, Transformer, export_hf, generate
 from sbp_bayes.synthesizer import NeuralSynthesizer
 
-LAPTOP = PRESETS["laptop"]
+MODEL_6M = PRESETS["6m"]
 NUM_DOCUMENTS, NUM_PAIRS, NEW_TOKENS = (4, 8, 8) if IS_SMALL else (256, 1000, 256)
 ROUNDS = 1 if IS_SMALL else 3
 THEIR_ROWS = 64
@@ -33,7 +33,7 @@ def two_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def model() -> Transformer:
     """Random weights; a long embedding of EOS makes documents end, at lengths that differ."""
-    model = Transformer(LAPTOP, seed=0).eval()
+    model = Transformer(MODEL_6M, seed=0).eval()
     with torch.no_grad():
         model.embedding.weight[EOS] *= 3.5
     return model
@@ -52,7 +52,7 @@ def theirs(model: Transformer, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def documents(number: int, name: str) -> list[np.ndarray]:
     """Random documents of 16 to 254 tokens: two, EOS and SEP fill a row of the context at most."""
     rng = numpy_generator(0, name)
-    return [rng.integers(2, LAPTOP.vocab_size, rng.integers(16, 255)) for _ in range(number)]
+    return [rng.integers(2, MODEL_6M.vocab_size, rng.integers(16, 255)) for _ in range(number)]
 
 
 @pytest.mark.benchmark(group=f"synthesis: {NUM_DOCUMENTS} documents of at most {NEW_TOKENS} tokens")

@@ -26,7 +26,7 @@ from sbp_bayes.lm import PRESETS, LMConfig, Transformer, export_hf
 from sbp_bayes.training import OptimiserConfig
 from sbp_bayes.training.optimiser import build_optimiser
 
-LAPTOP = PRESETS["laptop"]
+MODEL_6M = PRESETS["6m"]
 ROWS = 2 if IS_SMALL else 16
 COMPILE_SECONDS = 30 if IS_SMALL else 120
 CORPORA = Path(os.environ.get("SBP_CORPORA", Path(__file__).parents[2] / ".data/corpora"))
@@ -110,16 +110,16 @@ def compiled(name: str, step: Callable[[Batch], float], batch: Batch, report: Re
     return True
 
 
-@pytest.mark.benchmark(group=f"training step: laptop preset, {ROWS} rows of 512 tokens, bfloat16 products")
+@pytest.mark.benchmark(group=f"training step: 6m preset, {ROWS} rows of 512 tokens, bfloat16 products")
 @pytest.mark.filterwarnings("default")  # compilers warn
 def test_training_step(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     torch._inductor.config.compile_threads = 1  # in this process, so that none goes on where we gave up
-    batch, report = whole_rows(LAPTOP, ROWS), Report(benchmark, capsys)
+    batch, report = whole_rows(MODEL_6M, ROWS), Report(benchmark, capsys)
     steps: dict[str, Callable[[Batch], float]] = {}
     for kind in ("", " compiled"):
-        ours = Transformer(LAPTOP).train().set_matmul_dtype(torch.bfloat16)
+        ours = Transformer(MODEL_6M).train().set_matmul_dtype(torch.bfloat16)
         theirs = their_model(ours, tmp_path / "exported")
         if kind:
             for layer in ours.layers:  # as `training.engine` does
@@ -140,7 +140,7 @@ def test_training_step(
         ratio = roads.ratio(fastest, "transformers compiled")
         report.bar(f"{fastest}, times transformers compiled", ratio, 1.15)
     for name in [name for name in usable if name.startswith("sbp_bayes")]:
-        report.bar(f"MFU of {name}", mfu(LAPTOP, roads, name), 0.45)
+        report.bar(f"MFU of {name}", mfu(MODEL_6M, roads, name), 0.45)
     text = operators(steps["sbp_bayes"], batch)
     (tmp_path / "profile.txt").write_text(text)
     report.say(f"{text}\n  saved to {tmp_path / 'profile.txt'}")
@@ -188,7 +188,7 @@ def operators(step: Callable[[Batch], float], batch: Batch) -> str:
     return "\n".join(["  share of a step's time, by operator", *lines])
 
 
-@pytest.mark.benchmark(group=f"packing with document masks beside padding: laptop preset, {ROWS} rows a step")
+@pytest.mark.benchmark(group=f"packing with document masks beside padding: 6m preset, {ROWS} rows a step")
 @pytest.mark.skipif(not CORPORA.is_dir(), reason="the packaged corpora are not installed")
 def test_packing(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -199,7 +199,7 @@ def test_packing(
     batches = {"packed": packed_batches(corpus, ROWS), "padded": padded_batches(corpus, ROWS)}
     roads = {}
     for name, chosen in batches.items():
-        model = Transformer(LAPTOP).train().set_matmul_dtype(torch.bfloat16)
+        model = Transformer(MODEL_6M).train().set_matmul_dtype(torch.bfloat16)
         roads[name] = targets_of(our_step(model, model.loss_sum), chosen)
         share = sum(real_targets(b) for b in chosen) / sum(b.num_tokens for b in chosen)
         report.say(f"  {name}: {len(chosen)} steps, {share:.1%} of the positions have a target")
@@ -217,12 +217,12 @@ def packaged_corpus(documents_each: int) -> Corpus:
         for n in names
     ]
     documents = [document for column in columns for document in column]
-    tokenizer = train_tokenizer([document.text for document in documents], LAPTOP.vocab_size)
+    tokenizer = train_tokenizer([document.text for document in documents], MODEL_6M.vocab_size)
     return Corpus.build(documents, tokenizer)
 
 
 def packed_batches(corpus: Corpus, rows: int) -> list[Batch]:
-    stream = EpochStream(corpus, 0, LAPTOP.context_length)
+    stream = EpochStream(corpus, 0, MODEL_6M.context_length)
     numbers = range(stream.rows_per_epoch)
     groups = [[stream.row(r) for r in numbers[i : i + rows]] for i in range(0, len(numbers), rows)]
     return [Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*g, strict=True))) for g in groups]
@@ -230,7 +230,7 @@ def packed_batches(corpus: Corpus, rows: int) -> list[Batch]:
 
 def padded_batches(corpus: Corpus, rows: int) -> list[Batch]:
     """One window of a document a row, in random order."""
-    windows = list(rows_of(corpus, LAPTOP.context_length))
+    windows = list(rows_of(corpus, MODEL_6M.context_length))
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0)).tolist()
     batches = []
     for start in range(0, len(order), rows):

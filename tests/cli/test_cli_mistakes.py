@@ -59,7 +59,7 @@ def prepared(texts, tmp_path_factory) -> Path:
         ),
         (
             ["pretrain", "x", "--out", "o", "--preset", "hug"],
-            "--preset = 'hug': expected one of smoke, demo, laptop",
+            "--preset = 'hug': expected one of smoke, demo, 6m",
         ),
         (["pretrain", "gone", "--out", "o"], "gone: no such file or folder"),
         (["tune", "gone", "--pairs", "p", "--model", "m", "--out", "o"], "gone: no such file or folder"),

@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from sbp_bayes.concept import PAD, ConceptModel, DirichletCategorical, DirichletMarkov, FiniteConceptModel
+from sbp_bayes.concept import PAD, DirichletCategorical, DirichletMarkov, ExactModel, FiniteConceptModel
 
 FALSE_ALARM = 2e-5
 
@@ -29,9 +29,9 @@ class Unigrams(FiniteConceptModel):
 
 
 class Opaque:
-    """The protocol's methods of a model, and nothing that would give its kind away."""
+    """An exact model's methods, and nothing that would give its kind away."""
 
-    def __init__(self, model: ConceptModel) -> None:
+    def __init__(self, model: ExactModel) -> None:
         self.vocab_size, self.doc_length = model.vocab_size, model.doc_length
         self.sample_concept, self.sample = model.sample_concept, model.sample
         self.log_prob_given, self.log_prob, self.log_prob_pair = (

@@ -9,7 +9,7 @@ from concept_models import MODELS, Opaque, Unigrams, all_documents, categorical,
 from sbp_bayes.base.errors import ConceptError, ConfigError
 from sbp_bayes.concept import PAD, DirichletCategorical, pad_documents
 from sbp_bayes.concept.information import (
-    Estimate,
+    MonteCarloEstimate,
     bayes_loss,
     bayes_loss_curve,
     concept_information,
@@ -25,7 +25,7 @@ QUANTITIES = [entropy, conditional_entropy, mutual_information, concept_informat
 every_model = pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 
 
-def within(estimate: Estimate, exact: float, bound: float = 5.0) -> bool:
+def within(estimate: MonteCarloEstimate, exact: float, bound: float = 5.0) -> bool:
     return abs(estimate.value - exact) < bound * estimate.standard_error
 
 

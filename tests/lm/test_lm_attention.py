@@ -15,7 +15,8 @@ from allocated import peak_bytes
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.lm import PRESETS, Transformer, generate
 from sbp_bayes.lm import attention as module
-from sbp_bayes.lm.attention import CachedMask, CausalMask, attention, choose_backend, reference_attention
+from sbp_bayes.lm.attention import attention, choose_backend, reference_attention
+from sbp_bayes.lm.masks import CachedMask, CausalMask
 
 Mask = CausalMask | CachedMask
 ROWS = 3

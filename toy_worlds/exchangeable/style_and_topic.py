@@ -12,7 +12,7 @@ from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.finite import FiniteConceptModel
 from toy_worlds.tables import sum_rows, take_rows
-from toy_worlds.world import Parameters, require_count, require_number, require_seed
+from toy_worlds.world import Parameters, Table, require_count, require_number, require_probabilities, require_seed
 
 
 class StyleAndTopic(Parameters, FiniteConceptModel):
@@ -32,13 +32,14 @@ class StyleAndTopic(Parameters, FiniteConceptModel):
         num_styles: J, at least 1.
         style_share: λ, in [0, 1].
         concentration: above 0; the smaller, the more topics and styles differ.
+        topics: word distributions in place of drawn ones, (num_concepts, vocab_size).
+        styles: the same of styles, (num_styles, vocab_size).
 
-    Example: one word each for topics (0) and (1), and for the styles (0) and (1), put in place of the
-    drawn ones, λ = ½. Topic 0 gives "0" certainly in style 0 and with ½ in style 1. P("0" | topic 0) =
+    Example: one word each for topics (0) and (1), and for the styles (0) and (1), λ = ½. Topic 0 gives "0" certainly in style 0 and with ½ in style 1. P("0" | topic 0) =
     ¾, P("00" | topic 0) = (1 + ¼) / 2 = 0.625, more than ¾²; P("0" | d1 = "0") = ¾ · ¾ + ¼ · ¼ = 0.625.
 
-        >>> world = StyleAndTopic(num_concepts=2, num_styles=2, vocab_size=2)
-        >>> world.log_table_VKJ = torch.tensor([[[1, 0.5], [0.5, 0]], [[0, 0.5], [0.5, 1]]]).double().log()
+        >>> word = [[1, 0], [0, 1]]
+        >>> world = StyleAndTopic(num_concepts=2, num_styles=2, vocab_size=2, topics=word, styles=word)
         >>> d, word = torch.tensor([[0, 0]]), torch.tensor([[0]])
         >>> round(world.log_likelihood(d)[0, 0].exp().item(), 4)
         0.625
@@ -56,6 +57,8 @@ class StyleAndTopic(Parameters, FiniteConceptModel):
         num_styles: int = 8,
         style_share: float = 0.5,
         concentration: float = 0.5,
+        topics: Table | None = None,
+        styles: Table | None = None,
     ) -> None:
         require_count("num_concepts", num_concepts)
         require_count("vocab_size", vocab_size)
@@ -63,7 +66,9 @@ class StyleAndTopic(Parameters, FiniteConceptModel):
         self.style_share = require_number("style_share", style_share, 0.0, 1.0)
         self.concentration = require_number("concentration", concentration, 0.0, low_open=True)
         super().__init__(torch.zeros(num_concepts), vocab_size, require_count("doc_length", doc_length))
-        log_topic_KV, log_style_JV = self._draw("topics", num_concepts), self._draw("styles", num_styles)
+        self.topics, self.styles = topics, styles
+        log_topic_KV = self._log_words("topics", topics, num_concepts)
+        log_style_JV = self._log_words("styles", styles, num_styles)
         log_share = torch.tensor(self.style_share, dtype=torch.float64).log()
         log_rest = torch.tensor(1.0 - self.style_share, dtype=torch.float64).log()
         self.log_table_VKJ = torch.logaddexp(
@@ -71,7 +76,10 @@ class StyleAndTopic(Parameters, FiniteConceptModel):
         )
         """log P(word | topic, style)."""
 
-    def _draw(self, what: str, number: int) -> Tensor:
+    def _log_words(self, what: str, given: Table | None, number: int) -> Tensor:
+        """Return log word distributions (number, V): those that are given, or drawn ones."""
+        if given is not None:
+            return require_probabilities(what, given, (number, self.vocab_size)).log()
         alpha = torch.full((number, self.vocab_size), self.concentration, dtype=torch.float64)
         return log_dirichlet(alpha, torch_generator(self.seed, "style_and_topic", what))
 

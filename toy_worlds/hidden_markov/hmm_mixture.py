@@ -9,7 +9,14 @@ from torch import Tensor
 from sbp_bayes.base.seeds import torch_generator
 from toy_worlds.hidden_markov.forward import HiddenMarkovModels
 from toy_worlds.hidden_markov.hidden_markov_world import HiddenMarkovWorld
-from toy_worlds.world import require_count, require_number, require_seed
+from toy_worlds.world import (
+    Table,
+    require_count,
+    require_integers,
+    require_number,
+    require_probabilities,
+    require_seed,
+)
 
 
 class HmmMixture(HiddenMarkovWorld):
@@ -37,14 +44,16 @@ class HmmMixture(HiddenMarkovWorld):
         entity_stickiness: in [0, 1].
         temperature: above 0; the smaller, the nearer to permutations the matrices are.
         noise: in [0, 1].
+        memory: the token of every entity and property in place of drawn ones, (num_entities, num_properties).
+        transitions: A_c of every concept in place of drawn ones, (num_concepts, H, H), H the states.
 
     Example: one entity that has one property beside the delimiter, of token 1, no noise, and the
-    matrices P_0 = [[0, 1], [1, 0]] and P_1 = [[½, ½], [½, ½]] put in place of the drawn ones.
+    matrices P_0 = [[0, 1], [1, 0]] and P_1 = [[½, ½], [½, ½]].
     P("010") = (½ + ⅛) / 2 = 0.3125, and P("010" | "010") = (¼ + 1/64) / (½ + ⅛) = 0.425.
 
-        >>> world = HmmMixture(num_concepts=2, vocab_size=2, num_entities=1, num_properties=2)
-        >>> half = [0.5, 0.5]
-        >>> _ = world.models.transition_CHH.copy_(torch.tensor([[[0, 1], [1, 0]], [half, half]]))
+        >>> sizes = {"num_concepts": 2, "vocab_size": 2, "num_entities": 1, "num_properties": 2}
+        >>> even = [[0.5, 0.5], [0.5, 0.5]]
+        >>> world = HmmMixture(**sizes, memory=[[0, 1]], transitions=[[[0, 1], [1, 0]], even])
         >>> d = torch.tensor([[0, 1, 0]])
         >>> round(world.log_prob(d).exp().item(), 4), round(world.log_prob_pair(d, given=d).exp().item(), 4)
         (0.3125, 0.425)
@@ -62,6 +71,8 @@ class HmmMixture(HiddenMarkovWorld):
         entity_stickiness: float = 0.9,
         temperature: float = 0.1,
         noise: float = 0.0,
+        memory: Table | None = None,
+        transitions: Table | None = None,
     ) -> None:
         require_count("num_concepts", num_concepts)
         require_count("vocab_size", vocab_size, least=2)
@@ -70,11 +81,19 @@ class HmmMixture(HiddenMarkovWorld):
         self.entity_stickiness = require_number("entity_stickiness", entity_stickiness, 0.0, 1.0)
         self.temperature = require_number("temperature", temperature, 0.0, low_open=True)
         self.noise, self.seed = require_number("noise", noise, 0.0, 1.0), require_seed(seed)
-        self.memory_EP = self._draw_memory(vocab_size)
+        self.memory, self.transitions = memory, transitions
         states = num_entities * num_properties
+        if memory is None:
+            self.memory_EP = self._draw_memory(vocab_size)
+        else:
+            self.memory_EP = require_integers("memory", memory, (num_entities, num_properties), vocab_size)
+        if transitions is None:
+            transition_CHH = self._draw_transitions(num_concepts)
+        else:
+            transition_CHH = require_probabilities("transitions", transitions, (num_concepts, states, states))
         models = HiddenMarkovModels(
             initial_CH=torch.full((1, states), 1.0 / states, dtype=torch.float64),
-            transition_CHH=self._draw_transitions(num_concepts),
+            transition_CHH=transition_CHH,
             emission_CVH=self._emission(vocab_size),
         )
         super().__init__(models, num_concepts, require_count("doc_length", doc_length))

@@ -4,16 +4,13 @@ Shapes: N documents, T time, L leaves, V vocabulary.
 """
 
 import math
-from typing import NoReturn
-
 import torch
 from torch import Tensor
 
-from sbp_bayes.base.errors import ConceptError
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.documents import PAD, check_documents
-from toy_worlds.world import Parameters, require_count, require_number, require_seed
+from toy_worlds.world import Parameters, Table, require_count, require_number, require_probabilities, require_seed
 
 
 class TopicTree(Parameters):
@@ -26,8 +23,8 @@ class TopicTree(Parameters):
 
         P(d | c) = (1 / L) Σ_l Π_t c_l(d_t).
 
-    P(d) = ∫ P(d | c) P(c) dc has no closed form unless depth = 1 (Dirichlet–categorical, κ r): the methods
-    that need it raise. Estimate it from `sample_concept` and `log_prob_given`. Source: the hierarchical
+    P(d) = ∫ P(d | c) P(c) dc has no closed form unless depth = 1 (Dirichlet–categorical, κ r): the world
+    is no `ExactModel`. Estimate P(d) by `sbp_bayes.concept.annealed_log_prob`. Source: the hierarchical
     Dirichlet prior of MacKay and Peto 1995, "A hierarchical Dirichlet language model".
 
     Args:
@@ -38,6 +35,7 @@ class TopicTree(Parameters):
         branching: children of a topic, at least 1.
         concentration: κ, above 0; the larger, the nearer children are to their parents.
         root_concentration: above 0.
+        root: r in place of a drawn one, (vocab_size,).
 
     Example: a concept of the two leaves (0.9, 0.1) and (0.2, 0.8): P("00" | c) = (0.81 + 0.04) / 2 = 0.425.
 
@@ -57,15 +55,19 @@ class TopicTree(Parameters):
         branching: int = 4,
         concentration: float = 8.0,
         root_concentration: float = 1.0,
+        root: Table | None = None,
     ) -> None:
         self.vocab_size = require_count("vocab_size", vocab_size)
         self.doc_length = require_count("doc_length", doc_length)
         self.depth, self.branching = require_count("depth", depth), require_count("branching", branching)
         self.concentration = require_number("concentration", concentration, 0.0, low_open=True)
         self.root_concentration = require_number("root_concentration", root_concentration, 0.0, low_open=True)
-        self.seed = require_seed(seed)
-        alpha_V = torch.full((vocab_size,), self.root_concentration, dtype=torch.float64)
-        self.root_V = log_dirichlet(alpha_V, torch_generator(seed, "topic_tree")).exp()
+        self.seed, self.root = require_seed(seed), root
+        if root is None:
+            alpha_V = torch.full((vocab_size,), self.root_concentration, dtype=torch.float64)
+            self.root_V = log_dirichlet(alpha_V, torch_generator(seed, "topic_tree")).exp()
+        else:
+            self.root_V = require_probabilities("root", root, (vocab_size,))
 
     @property
     def num_leaves(self) -> int:
@@ -95,24 +97,3 @@ class TopicTree(Parameters):
             log_word_NL = log_words_NLV[torch.arange(len(d)), :, token_N.clamp(min=0)]
             log_leaf_NL = log_leaf_NL + log_word_NL.masked_fill((token_N == PAD)[:, None], 0.0)
         return log_leaf_NL.logsumexp(dim=1) - math.log(c.shape[1])
-
-    def log_prob(self, d: Tensor) -> NoReturn:
-        """Raise a `ConceptError`: log P(d) has no closed form here."""
-        self._no_closed_form("log P(d)")
-
-    def log_prob_pair(self, d2: Tensor, given: Tensor) -> NoReturn:
-        """Raise a `ConceptError`: log P(d2 | d1) has no closed form here."""
-        self._no_closed_form("log P(d2 | d1)")
-
-    def next_token_log_probs(self, prefix: Tensor, given: Tensor | None = None) -> NoReturn:
-        """Raise a `ConceptError`: log P(next token | prefix) has no closed form here."""
-        self._no_closed_form("log P(next token | prefix)")
-
-    def sample_posterior(self, d1: Tensor, n: int, generator: torch.Generator) -> NoReturn:
-        """Raise a `ConceptError`: P(c | d1) has no closed form here."""
-        self._no_closed_form("P(c | d1)")
-
-    def _no_closed_form(self, what: str) -> NoReturn:
-        raise ConceptError(
-            f"topic_tree has no closed form for {what}: estimate it from sample_concept and log_prob_given"
-        )

@@ -10,7 +10,7 @@ from sbp_bayes.base.config import require
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.documents import PAD, document_lengths
 from toy_worlds.tables import TableWorld
-from toy_worlds.world import require_count, require_number, require_seed
+from toy_worlds.world import Table, require_count, require_integers, require_number, require_seed
 
 
 class FactViews(TableWorld):
@@ -34,12 +34,13 @@ class FactViews(TableWorld):
         seed: draws the tables.
         vocab_size: F · V if it is given at all.
         doc_length: S if it is given at all.
+        tables: the value of every slot in place of drawn ones, (num_concepts, num_slots).
 
-    Example: F = 2, V = 2, S = 1, noise = 0.2, and the tables (0, 0) and (0, 1) put in place of the drawn
-    ones. "Slot 1 is 0" has P = ½ · (0.9 + 0.1) / 2 = 0.25, and given itself ½ (0.81 + 0.01) = 0.41.
+    Example: F = 2, V = 2, S = 1, noise = 0.2, and the tables (0, 0) and (0, 1).
+    "Slot 1 is 0" has P = ½ · (0.9 + 0.1) / 2 = 0.25, and given itself ½ (0.81 + 0.01) = 0.41.
 
-        >>> world = FactViews(num_concepts=2, num_slots=2, num_values=2, num_stated=1, noise=0.2)
-        >>> world.set_tables(torch.tensor([[0, 0], [0, 1]]))
+        >>> sizes = {"num_concepts": 2, "num_slots": 2, "num_values": 2, "num_stated": 1}
+        >>> world = FactViews(**sizes, noise=0.2, tables=[[0, 0], [0, 1]])
         >>> d = torch.tensor([[2]])
         >>> round(world.log_prob(d).exp().item(), 4), round(world.log_prob_pair(d, given=d).exp().item(), 4)
         (0.25, 0.41)
@@ -56,6 +57,7 @@ class FactViews(TableWorld):
         seed: int = 0,
         vocab_size: int | None = None,
         doc_length: int | None = None,
+        tables: Table | None = None,
     ) -> None:
         require_count("num_concepts", num_concepts)
         self.num_slots, self.num_values = (
@@ -68,20 +70,13 @@ class FactViews(TableWorld):
         tokens = num_slots * num_values
         require(vocab_size in (None, tokens), "vocab_size", vocab_size, f"num_slots · num_values = {tokens}")
         require(doc_length in (None, num_stated), "doc_length", doc_length, f"num_stated = {num_stated}")
-        generator = torch_generator(seed, "fact_views")
-        tables_KF = torch.randint(num_values, (num_concepts, num_slots), generator=generator)
+        self.tables, shape = tables, (num_concepts, num_slots)
+        if tables is None:
+            tables_KF = torch.randint(num_values, shape, generator=torch_generator(seed, "fact_views"))
+        else:
+            tables_KF = require_integers("tables", tables, shape, num_values)
         super().__init__(self._log_table(tables_KF), tokens, num_stated)
         self.tables_KF = tables_KF
-
-    def set_tables(self, tables_KF: Tensor) -> None:
-        """Replace the drawn tables: the value of every slot, int64 (num_concepts, num_slots)."""
-        require(
-            tables_KF.shape == self.tables_KF.shape,
-            "tables",
-            tuple(tables_KF.shape),
-            "(num_concepts, num_slots)",
-        )
-        self.tables_KF, self.log_table_RK = tables_KF, self._log_table(tables_KF)
 
     def _log_table(self, tables_KF: Tensor) -> Tensor:
         """Return log P(value | slot, c), row slot · V + value, (F · V, K)."""

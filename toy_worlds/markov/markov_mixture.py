@@ -14,7 +14,7 @@ from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.documents import PAD
 from toy_worlds.tables import TableWorld
-from toy_worlds.world import require_count, require_number, require_seed
+from toy_worlds.world import Table, require_count, require_number, require_probabilities, require_seed
 
 DRAWN_BYTES = 16 * 2**20
 """Of the transition matrices that are drawn at once: bounds the memory of building a world."""
@@ -34,13 +34,14 @@ class MarkovMixture(TableWorld):
         seed: draws the transition matrices.
         concentration: above 0; the smaller, the nearer to deterministic the transitions.
         initial: "uniform", or "sampled" for π_c ~ Dirichlet(concentration, …).
+        transitions: A_c of every concept in place of drawn ones, (num_concepts, vocab_size, vocab_size).
 
-    Example: A_0 = [[0.9, 0.1], [0.5, 0.5]] and A_1 = [[0.2, 0.8], [0.5, 0.5]] put in place of the drawn
-    ones. P("00") = 0.5 (0.9 + 0.2) / 2 = 0.275 and P("00" | "00") = 0.25 (0.81 + 0.04) / 2 / 0.275 = 0.3864.
+    Example: A_0 = [[0.9, 0.1], [0.5, 0.5]] and A_1 = [[0.2, 0.8], [0.5, 0.5]].
+    P("00") = 0.5 (0.9 + 0.2) / 2 = 0.275 and P("00" | "00") = 0.25 (0.81 + 0.04) / 2 / 0.275 = 0.3864.
 
-        >>> world = MarkovMixture(num_concepts=2, vocab_size=2)
-        >>> rows = [[0.9, 0.2], [0.1, 0.8], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]
-        >>> world.log_table_RK = torch.tensor(rows, dtype=torch.float64).log()
+        >>> even = [0.5, 0.5]
+        >>> transitions = [[[0.9, 0.1], even], [[0.2, 0.8], even]]
+        >>> world = MarkovMixture(num_concepts=2, vocab_size=2, transitions=transitions)
         >>> d = torch.tensor([[0, 0]])
         >>> round(world.log_prob(d).exp().item(), 4), round(world.log_prob_pair(d, given=d).exp().item(), 4)
         (0.275, 0.3864)
@@ -55,13 +56,18 @@ class MarkovMixture(TableWorld):
         seed: int = 0,
         concentration: float = 0.5,
         initial: Literal["uniform", "sampled"] = "uniform",
+        transitions: Table | None = None,
     ) -> None:
         require_count("num_concepts", num_concepts)
         require_count("vocab_size", vocab_size)
         require(initial in ("uniform", "sampled"), "initial", initial, "uniform or sampled")
         self.concentration = require_number("concentration", concentration, 0.0, low_open=True)
-        self.initial, self.seed = initial, require_seed(seed)
+        self.initial, self.seed, self.transitions = initial, require_seed(seed), transitions
         table_RK = self._draw(num_concepts, vocab_size)
+        if transitions is not None:
+            shape = (num_concepts, vocab_size, vocab_size)
+            rows_KVV = require_probabilities("transitions", transitions, shape)
+            table_RK[: vocab_size**2] = rows_KVV.log().flatten(1).T
         super().__init__(table_RK, vocab_size, require_count("doc_length", doc_length))
 
     def _draw(self, num_concepts: int, vocab_size: int) -> Tensor:

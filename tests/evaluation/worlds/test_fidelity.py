@@ -16,8 +16,8 @@ from sbp_bayes.concept.information import (
     sample_pairs,
 )
 from sbp_bayes.evaluation import exact_fidelity, measure_fidelity, score_pairs
-from sbp_bayes.evaluation import fidelity as fidelity_module
-from sbp_bayes.evaluation.fidelity import mean_interval, ratio_interval
+from sbp_bayes.evaluation.worlds import fidelity as fidelity_module
+from sbp_bayes.evaluation.worlds.fidelity import mean_interval, ratio_interval
 from sbp_bayes.lm import LMConfig, Transformer
 from sbp_bayes.synthesizer import (
     CopySynthesizer,

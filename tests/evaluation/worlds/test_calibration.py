@@ -6,8 +6,8 @@ import torch
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.concept.information import enumerate_documents, sample_pairs
-from sbp_bayes.evaluation import calibration as calibration_module
 from sbp_bayes.evaluation import concept_calibration
+from sbp_bayes.evaluation.worlds import calibration as calibration_module
 from sbp_bayes.lm import LMConfig, Transformer
 from sbp_bayes.synthesizer import (
     CopySynthesizer,

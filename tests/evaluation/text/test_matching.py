@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.corpus import Corpus, Document
-from sbp_bayes.evaluation import matching
-from sbp_bayes.evaluation.matching import MatchIndex
+from sbp_bayes.evaluation.text import matching
+from sbp_bayes.evaluation.text.matching import MatchIndex
 
 Documents = list[list[int]]
 documents = st.lists(st.lists(st.integers(2, 4), max_size=12), min_size=1, max_size=5)

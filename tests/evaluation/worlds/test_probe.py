@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.evaluation import belief_probe, hidden_states, linear_probe, probe
+from sbp_bayes.evaluation import belief_probe, hidden_states, linear_probe
+from sbp_bayes.evaluation.worlds import probe
 from sbp_bayes.lm import LMConfig, Transformer
-from sbp_bayes.lm.attention import CausalMask
 from sbp_bayes.lm.layers import rms_norm
+from sbp_bayes.lm.masks import CausalMask
 from toy_worlds import make_world
 
 

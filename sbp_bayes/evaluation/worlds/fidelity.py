@@ -18,7 +18,7 @@ from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.information import MAX_PAIRS, bayes_loss_curve, enumerate_documents
-from sbp_bayes.concept.protocol import ConceptModel
+from sbp_bayes.concept.protocol import ExactModel
 from sbp_bayes.evaluation.intervals import LEVEL, Interval, mean_over_seeds_and_documents
 from sbp_bayes.synthesizer import Synthesizer, TokenSynthesizer
 
@@ -108,7 +108,7 @@ class PairScores(ArrayRecord):
 
 
 def measure_fidelity(
-    world: ConceptModel, synthesizer: TokenSynthesizer, d1: Tensor, d2: Tensor, *, level: float = 0.95
+    world: ExactModel, synthesizer: TokenSynthesizer, d1: Tensor, d2: Tensor, *, level: float = 0.95
 ) -> Fidelity:
     """Estimate KL(P(d2 | d1) ‖ p_θ(d2 | d1)) from independent pairs of the world.
 
@@ -126,7 +126,7 @@ def measure_fidelity(
     return score_pairs(world, synthesizer, d1, d2).fidelity(level)
 
 
-def score_pairs(world: ConceptModel, synthesizer: TokenSynthesizer, d1: Tensor, d2: Tensor) -> PairScores:
+def score_pairs(world: ExactModel, synthesizer: TokenSynthesizer, d1: Tensor, d2: Tensor) -> PairScores:
     """Return the losses of world and synthesizer at every token of d2.
 
     Arguments and errors are those of `measure_fidelity`; one pair is enough.
@@ -150,7 +150,7 @@ def score_pairs(world: ConceptModel, synthesizer: TokenSynthesizer, d1: Tensor, 
     )
 
 
-def exact_fidelity(world: ConceptModel, synthesizer: Synthesizer) -> ExactFidelity:
+def exact_fidelity(world: ExactModel, synthesizer: Synthesizer) -> ExactFidelity:
     """Return KL(P(d2 | d1) ‖ p_θ(d2 | d1)) = Σ P(d1, d2) (log P(d2 | d1) − log p_θ(d2 | d1)), exactly.
 
     Args:

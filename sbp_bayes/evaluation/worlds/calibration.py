@@ -17,8 +17,8 @@ from sbp_bayes.base.config import require
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.finite import FiniteConceptModel
-from sbp_bayes.evaluation.fidelity import mean_interval
 from sbp_bayes.evaluation.intervals import Interval
+from sbp_bayes.evaluation.worlds.fidelity import mean_interval
 from sbp_bayes.synthesizer import PosteriorSynthesizer, Synthesizer
 from sbp_bayes.synthesizer.posterior import world_documents
 

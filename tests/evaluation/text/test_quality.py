@@ -18,7 +18,7 @@ from sbp_bayes.evaluation import (
     pair_similarity,
     quality_report,
 )
-from sbp_bayes.evaluation.quality import _extractive_fragments
+from sbp_bayes.evaluation.text.quality import _extractive_fragments
 
 Texts = list[list[int]]
 texts = st.lists(st.lists(st.integers(2, 4), min_size=1, max_size=12), min_size=1, max_size=4)

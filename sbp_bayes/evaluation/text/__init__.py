@@ -1,0 +1,1 @@
+"""Quality of synthetic text, measured without a judge."""
