@@ -11,7 +11,7 @@ from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.comparison import ArmSettings, Made, TuningPairs
 from sbp_bayes.corpus import Corpus, Tokenizer, choose_unique, load_split
 from sbp_bayes.lm import load_model
-from sbp_bayes.pairing import PairSet, build_pairs
+from sbp_bayes.pairing import EmbedderConfig, PairSet, build_pairs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class TextBench:
         """Pair the documents by nearest neighbours of their embeddings."""
         config = dataclasses.replace(self.config.pairs, seed=self.seed)
         if embedder is not None:
-            config = dataclasses.replace(config, embedder=embedder)
-        model = load_model(baseline().directory / "best") if config.embedder == "self" else None
+            config = dataclasses.replace(config, embedder=EmbedderConfig(kind=embedder))
+        model = load_model(baseline().directory / "best") if config.embedder.kind == "self" else None
         stage = build_pairs(config, self.unique, work, model=model, validation=self.validation)
         return TuningPairs(
             train=PairSet.load(stage.directory / "train"),

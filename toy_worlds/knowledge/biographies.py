@@ -28,7 +28,7 @@ MOST_TEMPLATES = min(len(attribute.phrases) for attribute in ATTRIBUTES)
 class _Persons(TableWorld):
     """Biographies for any P(value | attribute, c); person c has the name number c modulo the names.
 
-        log P(d | c) = log P(attributes, phrases) + Σ_s log 1{name_s = name_c} + log P(value_s | attribute_s, c)
+        P(d | c) = P(attributes, phrases) · Π_s 1{name_s = name_c} · P(value_s | attribute_s, c)
 
     Args:
         grammar: of the sentences.
@@ -39,6 +39,7 @@ class _Persons(TableWorld):
     def __init__(self, grammar: BiographyGrammar, value_KFV: Tensor, num_stated: int) -> None:
         num_concepts, num_names = len(value_KFV), len(grammar.names)
         self.grammar, self.value_KFV, self.num_stated = grammar, value_KFV, num_stated
+        self.words = grammar.words
         self.name_K = torch.arange(num_concepts) % num_names
         log_table_RK = torch.zeros(len(grammar.words), num_concepts, dtype=torch.float64)
         is_name_KR = torch.nn.functional.one_hot(self.name_K, num_names) == 1
@@ -78,23 +79,23 @@ class _Persons(TableWorld):
 class Biographies(_Persons):
     """A concept is a person with F = num_attributes facts; a document states some of them in sentences.
 
-    A person has a name and, for each attribute, one of V = num_values values. A document states S = num_stated
-    distinct attributes in random order, one sentence each: the name, one of M = num_templates phrases, the
-    value ("Ada hails from Rome. Ada owns a dog."). With probability `noise` a uniformly random value stands in
-    place of the table's:
+    A person has a name and, for each attribute, one of V = num_values values. A document states S =
+    num_stated distinct attributes in random order, one sentence each: the name, one of M = num_templates
+    phrases, the value ("Ada hails from Rome. Ada owns a dog."). With probability `noise` a uniformly random
+    value stands in place of the table's:
 
         P(d | c) = (F − S)! / F! · Π_s (1 / M) · 1{name_s = name_c}
                    · [(1 − noise) · 1{value_s = table_c[attribute_s]} + noise / V]
 
-    and 0 if an attribute comes again or a sentence is none. A prefix sums this over the attributes and phrases
-    that go on as it does ("Ada is …" is a birthplace or an occupation). Documents of up to F sentences are
-    scored likewise (the random order goes on), and longer ones have probability 0. The tables are uniform,
-    from the seed; P(c) = 1 / num_concepts.
+    and 0 if an attribute comes again or a sentence is none. A prefix sums this over the attributes and
+    phrases that go on as it does ("Ada is …" is a birthplace or an occupation). Documents of up to F
+    sentences are scored likewise (the random order goes on), and longer ones have probability 0. The tables
+    are uniform, from the seed; P(c) = 1 / num_concepts.
 
-    Tokens are words without full stops; `to_text` and `parse` go between documents, text and statements. Where
-    every person has a name of their own a document tells its person, so I(d1; d2) = log num_concepts, and what
-    is left to learn is the table, of which no document states more than S facts. Of namesakes the stated facts
-    tell which one is meant.
+    Tokens are words without full stops; `to_text` and `parse` go between documents, text and statements.
+    Where every person has a name of their own a document tells its person, so I(d1; d2) = log num_concepts,
+    and what is left to learn is the table, of which no document states more than S facts. Of namesakes the
+    stated facts tell which one is meant.
 
     Source: after the data set bioS of "Physics of language models: part 3.1" (arXiv 2309.14316).
 
@@ -198,21 +199,20 @@ class Biographies(_Persons):
         place = [known.name for known in self.grammar.attributes].index(attribute)
         return self.grammar.attributes[place].values[int(self.tables_KF[person, place])]
 
-    def fact_question(self, d: Tensor, c: Tensor, sentence: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return documents up to the value of a sentence, the values that may follow, and the true one.
+    def fact_question(self, d: Tensor, statement: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return documents up to a sentence's value, the values that may stand there, and each person's.
 
         Args:
             d: whole documents, int64 (N, T).
-            c: the concept of each, int64 (N,).
-            sentence: from 0.
+            statement: the sentence, from 0.
 
         Returns:
-            prefixes, int64 (N, 4 · sentence + 3); candidate tokens (N, V); the place among them of the
-            concept's own value, (N,).
+            prefixes, int64 (N, 4 · statement + 3); candidate tokens (N, V); the place among them of each
+            concept's own value, (N, K).
         """
-        attribute_N = self.grammar.attributes_stated(d)[:, sentence]
-        prefix_NT = d[:, : SENTENCE * (sentence + 1) - 1]
-        return prefix_NT, self.grammar.value_FV[attribute_N], self.tables_KF[c, attribute_N]
+        attribute_N = self.grammar.attributes_stated(d)[:, statement]
+        prefix_NT = d[:, : SENTENCE * (statement + 1) - 1]
+        return prefix_NT, self.grammar.value_FV[attribute_N], self.tables_KF.T[attribute_N]
 
 
 class BiographiesGivenDocuments(_Persons):
@@ -223,8 +223,8 @@ class BiographiesGivenDocuments(_Persons):
         P(table_c[f] = v | D) ∝ Π_{s in D about c and f} [(1 − noise) · 1{value_s = v} + noise / V]
 
     and P(value | attribute, c, D) = (1 − noise) · P(table_c[f] = value | D) + noise / V. A document states an
-    attribute once, so P(d | D) has the form of the world's P(d). No model that learns from D alone has a lower
-    loss on average over tables.
+    attribute once, so P(d | D) has the form of the world's P(d). No model that learns from D alone has a
+    lower loss on average over tables.
 
     Args:
         world: every person of which has a name of their own.

@@ -32,8 +32,8 @@ class BiographyGrammar:
     Whose facts they are, and whether they are true, is not the grammar's matter.
 
     Args:
-        num_names: names that may be subjects.
-        num_attributes, num_values, num_templates: how many of the attributes, and of the values and phrases of
+        num_names: names that may be subjects. num_attributes, num_values, num_templates: how many of the
+        attributes, and of the values and phrases of
             each, are used; the first ones are.
 
     Attributes:
@@ -44,20 +44,30 @@ class BiographyGrammar:
     def __init__(self, num_names: int, num_attributes: int, num_values: int, num_templates: int) -> None:
         self.names, self.attributes = NAMES[:num_names], ATTRIBUTES[:num_attributes]
         self.num_templates = num_templates
-        phrases_FM2 = [[p.split() for p in a.phrases[:num_templates]] for a in self.attributes]
-        of_phrases = dict.fromkeys(word for phrases in phrases_FM2 for phrase in phrases for word in phrase)
-        values = [value for attribute in self.attributes for value in attribute.values[:num_values]]
+        phrases_FM = [
+            [tuple(phrase.split()) for phrase in known.phrases[:num_templates]] for known in self.attributes
+        ]
+        of_phrases = dict.fromkeys(word for phrases in phrases_FM for phrase in phrases for word in phrase)
+        self._values = {known.name: known.values[:num_values] for known in self.attributes}
+        values = [value for of_attribute in self._values.values() for value in of_attribute]
         self.words = (*self.names, *of_phrases, *values)
         self._token = {word: token for token, word in enumerate(self.words)}
+        self._attribute_of_phrase = {
+            phrase: known.name
+            for known, phrases in zip(self.attributes, phrases_FM, strict=True)
+            for phrase in phrases
+        }
         self.value_FV = torch.arange(len(self.words))[-len(values) :].view(num_attributes, num_values)
-        self._phrases_FM2 = torch.tensor([[[self._token[w] for w in p] for p in ps] for ps in phrases_FM2])
+        self._phrases_FM2 = torch.tensor(
+            [[[self._token[word] for word in phrase] for phrase in phrases] for phrases in phrases_FM]
+        )
         self._attribute_of_phrase_RR = torch.full((len(self.words),) * 2, PAD)
-        self._phrases_beginning_RF = torch.zeros(len(self.words), num_attributes, dtype=torch.int64)
         self._attribute_of_value_R = torch.full((len(self.words),), PAD)
+        self._phrases_beginning_RF = torch.zeros(len(self.words), num_attributes, dtype=torch.int64)
         for attribute, phrases_M2 in enumerate(self._phrases_FM2):
             self._attribute_of_phrase_RR[phrases_M2[:, 0], phrases_M2[:, 1]] = attribute
-            self._phrases_beginning_RF[:, attribute] = phrases_M2[:, 0].bincount(minlength=len(self.words))
             self._attribute_of_value_R[self.value_FV[attribute]] = attribute
+            self._phrases_beginning_RF[:, attribute] = phrases_M2[:, 0].bincount(minlength=len(self.words))
 
     def spell(self, name_N: Tensor, attribute_NS: Tensor, template_NS: Tensor, value_NS: Tensor) -> Tensor:
         """Return the documents that state these values in these words, int64 (N, 4 · S)."""
@@ -73,7 +83,7 @@ class BiographyGrammar:
         return attribute_NS.masked_fill((sentences_NS4[:, :, 1:3] == PAD).any(dim=2), PAD)
 
     def token_log_probs(self, d_NT: Tensor) -> Tensor:
-        """Return log of what the grammar says of d_t given d_<t, (N, T): 0 at names and values that may stand.
+        """Return the log of what the grammar says of d_t given d_<t, (N, T); 0 at fitting names and values.
 
         Before a phrase's first word w with s sentences behind it, (phrases beginning with w of attributes not
         stated yet) / (M · (F − s)); before its second word one over that number of phrases.
@@ -92,7 +102,7 @@ class BiographyGrammar:
         fits_NS = (attribute_NS != PAD) & (self._attribute_of_value_R[value_NS] == attribute_NS)
         log_probs_NS4 = torch.stack(
             [
-                _log_one_if(name_NS < len(self.names)),
+                _log_one_if((name_NS < len(self.names)) & (sentence_S < len(self.attributes))),
                 log_first_NS,
                 log_second_NS.masked_fill(~is_new_NS, -torch.inf),
                 _log_one_if(fits_NS),
@@ -136,18 +146,22 @@ class BiographyGrammar:
         if isinstance(document, str):
             sentences = [sentence.split() for sentence in document.split(".")]
             return [self._statement(words) for words in (sentences if sentences[-1] else sentences[:-1])]
-        tokens = [token for token in torch.as_tensor(document).tolist() if token != PAD]
+        tokens = torch.as_tensor(document).tolist()
+        while tokens and tokens[-1] == PAD:
+            tokens.pop()
         words = [self.words[token] if 0 <= token < len(self.words) else "" for token in tokens]
         return [self._statement(words[start : start + SENTENCE]) for start in range(0, len(words), SENTENCE)]
 
     def _statement(self, words: list[str]) -> Statement | None:
-        if len(words) != SENTENCE or any(word not in self._token for word in words):
+        """Return what a sentence states; its subject may be an unknown word with a capital."""
+        if len(words) != SENTENCE:
             return None
-        name, first, second, value = (self._token[word] for word in words)
-        attribute = int(self._attribute_of_phrase_RR[first, second])
-        if name >= len(self.names) or attribute == PAD or self._attribute_of_value_R[value] != attribute:
+        subject, *phrase, value = words
+        attribute = self._attribute_of_phrase.get(tuple(phrase))
+        is_name = subject in self.names or (subject not in self._token and subject[:1].isupper())
+        if not is_name or attribute is None or value not in self._values[attribute]:
             return None
-        return Statement(words[0], self.attributes[attribute].name, words[3])
+        return Statement(subject, attribute, value)
 
 
 def _sentences(d_NT: Tensor) -> Tensor:

@@ -21,13 +21,18 @@ class Attribute(NamedTuple):
     values: tuple[str, ...]
 
 
-NAMES = tuple(
-    """Ada Alan Albert Alice Amos Anna Arthur Astrid Barbara Basil Beatrice Bella Boris Bruno Carl Carmen Cecil
-    Celia Clara Conrad Cora Cyril Daisy Daniel Daphne David Diana Doris Edgar Edith Edwin Elena Eliza Elsa Emil
-    Emma Enid Ernest Esther Eva Felix Fiona Flora Frank Frida George Gerda Gilbert Grace Greta Gustav Hannah
-    Harold Hector Helen Henry Hilda Hugo Ida Igor Ingrid Irene Isaac Ivan Jacob James Jane Jonas Julia Karen
-    Kurt Laura Leon Lily Louis Lucy Magnus Marie Martin Maud Max Mildred Miriam Nadia Nina Nora Olga Oscar Otto
-    Paula Peter Rosa Ruth Simon Sofia Stella Thomas Vera Victor Walter""".split()
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
+    "Ada Alan Albert Alice Amos Anna Arthur Astrid Barbara Basil Beatrice Bella Boris Bruno Carl "
+    "Carmen Cecil Celia Clara Conrad Cora Cyril Daisy Daniel Daphne David Diana Doris Edgar Edith "
+    "Edwin Elena Eliza Elsa Emil Emma Enid Ernest Esther Eva Felix Fiona Flora Frank Frida George "
+    "Gerda Gilbert Grace Greta Gustav Hannah Harold Hector Helen Henry Hilda Hugo Ida Igor Ingrid "
+    "Irene Isaac Ivan Jacob James Jane Jonas Julia Karen Kurt Laura Leon Lily Louis Lucy Magnus Marie "
+    "Martin Maud Max Mildred Miriam Nadia Nina Nora Olga Oscar Otto Paula Peter Rosa Ruth Simon Sofia "
+    "Stella Thomas Vera Victor Walter"
 )
 """Names of persons, a hundred."""
 
@@ -35,48 +40,48 @@ ATTRIBUTES = (
     Attribute(
         "birthplace",
         ("hails from", "comes from", "is from"),
-        tuple("Boston Cairo Delhi Dublin Kyoto Lima Oslo Perth Prague Quito Rome Tunis".split()),
+        _words("Boston Cairo Delhi Dublin Kyoto Lima Oslo Perth Prague Quito Rome Tunis"),
     ),
     Attribute(
         "home",
         ("lives in", "resides in", "dwells in"),
-        tuple("Athens Berlin Geneva Havana Lisbon Madrid Nairobi Paris Seoul Sydney Toronto Vienna".split()),
+        _words("Athens Berlin Geneva Havana Lisbon Madrid Nairobi Paris Seoul Sydney Toronto Vienna"),
     ),
     Attribute(
         "occupation",
         ("is a", "became a", "remains a"),
-        tuple("baker banker chemist farmer judge lawyer nurse painter pilot sailor tailor teacher".split()),
+        _words("baker banker chemist farmer judge lawyer nurse painter pilot sailor tailor teacher"),
     ),
     Attribute(
         "instrument",
         ("plays the", "practises the", "teaches the"),
-        tuple("banjo cello clarinet drum flute guitar harp oboe organ piano trumpet violin".split()),
+        _words("banjo cello clarinet drum flute guitar harp oboe organ piano trumpet violin"),
     ),
     Attribute(
         "language",
         ("speaks fluent", "writes fluent", "dreams in"),
-        tuple("Arabic Basque Danish Dutch Finnish Greek Hindi Korean Polish Swahili Turkish Welsh".split()),
+        _words("Arabic Basque Danish Dutch Finnish Greek Hindi Korean Polish Swahili Turkish Welsh"),
     ),
     Attribute(
         "subject",
         ("graduated in", "majored in", "excelled in"),
-        tuple(
-            """algebra anatomy astronomy botany economics geology history logic philosophy physics theology
-            zoology""".split()
+        _words(
+            "algebra anatomy astronomy botany economics geology history logic philosophy physics "
+            "theology zoology"
         ),
     ),
     Attribute(
         "employer",
         ("works for", "works at", "reports to"),
-        tuple(
-            """Bluewater Eastwick Goldcrest Greenfield Ironbridge Northgate Oakwood Redstone Silverline Southbank
-            Stonehill Westbrook""".split()
+        _words(
+            "Bluewater Eastwick Goldcrest Greenfield Ironbridge Northgate Oakwood Redstone Silverline "
+            "Southbank Stonehill Westbrook"
         ),
     ),
     Attribute(
         "pet",
         ("owns a", "keeps a", "has a"),
-        tuple("canary cat dog donkey ferret goldfish goose hamster parrot pony rabbit tortoise".split()),
+        _words("canary cat dog donkey ferret goldfish goose hamster parrot pony rabbit tortoise"),
     ),
 )
 """Attributes of a person, eight, with three phrases and twelve values each."""

@@ -97,6 +97,21 @@ class FactViews(TableWorld):
         """Return log P(d | c) of each document under its own concept, (N,)."""
         return super().log_prob_given(d, c) + self._log_order(d)
 
+    def fact_question(self, d: Tensor, statement: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the facts before one of a document's, its slot's tokens, and which are the concepts' own.
+
+        Args:
+            d: whole documents, int64 (N, T).
+            statement: the fact asked for, from 0.
+
+        Returns:
+            prefixes, int64 (N, statement); candidate tokens, slot · V to slot · V + V − 1, (N, V); the place
+            among them of each concept's own value, (N, K).
+        """
+        slot_N = d[:, statement] // self.num_values
+        candidates_NV = slot_N[:, None] * self.num_values + torch.arange(self.num_values)
+        return d[:, :statement], candidates_NV, self.tables_KF.T[slot_N]
+
     def _log_slot(self, d_NT: Tensor) -> Tensor:
         """Return log P(slot_t | slots before it), (N, T): uniform on the slots that are not stated yet."""
         slot_NT = torch.where(d_NT == PAD, PAD, d_NT.clamp(min=0) // self.num_values)
