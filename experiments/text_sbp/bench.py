@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from experiments.text_sbp.config import TextSbpConfig
 from experiments.text_sbp.quality import measure_quality
@@ -74,6 +75,9 @@ class TextBench:
     def measure(self, made: Made, work: Workspace) -> Manifest:
         """Measure the synthetic text beside the real documents and pairs."""
         return measure_quality(self.config, self.seed, self.unique, made, work)
+
+    def examine(self, models: Sequence[Path], work: Workspace) -> None:
+        """Ask nothing: the facts of text are not known."""
 
 
 def open_bench(config: TextSbpConfig, corpus: Manifest, seed: int) -> TextBench:

@@ -43,8 +43,8 @@ def comparison_plot(report: Mapping[str, Any]) -> str:
         for arm, d in comparison.deltas.items()
     ]
     alt = (
-        f"Test loss less that of {ARMS[comparison.reference].label} at its best on validation, with 95% intervals over "
-        f"{results.intervals_over}: {'; '.join(said)}."
+        f"Test loss less that of {ARMS[comparison.reference].label} at its best on validation, with 95% "
+        f"intervals over {results.intervals_over}: {'; '.join(said)}."
     )
     return _two_widths(
         "comparison", alt, lambda width: text_comparison.draw(results, width=width, titled=False), WIDE
@@ -77,8 +77,8 @@ def operations_curve(results: TextResults, arm: str) -> Curve:
     """Return the mean validation curve of `arm` with operations in place of tokens.
 
     Its end is all that the arm needs. Its own last pretraining is taken to cost what the baseline's does;
-    what comes before (for SBP the baseline, the pairs, the tuning and the synthesis; for a tuned arm the other
-    tries) is where it starts.
+    what comes before (for SBP the baseline, the pairs, the tuning and the synthesis; for a tuned arm the
+    other tries) is where it starts.
     """
     own = results.arm("baseline", "last")["total_flops"] / results.arm("baseline", "last")["tokens_seen"]
     record, mean = _whole(results, arm), results.mean_curve(arm)

@@ -110,7 +110,7 @@ def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> 
             pad_edge=False,
         )
         for number, name in enumerate(COLUMNS):
-            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+            table.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
         for arm, row in group.rows.items():
             cells = (f"{cell.value}\n[dim]{_escaped(cell.interval)}[/dim]" for cell in row)
             table.add_row(ARMS[arm].label, *cells)
@@ -164,9 +164,9 @@ def _verdicts(comparison: Comparison) -> tuple[str, ...]:
         )
     elif (share := comparison.shares.get("sbp")) is not None and share.includes_zero:
         said.append("SBP's share of the oracle's gain is not distinguishable from zero.")
-    took = (f"{ARMS[arm].label} {text}" for arm in comparison.records if (text := _took(comparison, arm)))
-    chosen = ", ".join(took)
-    return (*said, f"Chosen on validation among equal tries: {chosen}.") if chosen else tuple(said)
+    took = (f"{ARMS[arm].label}: {text}" for arm in comparison.records if (text := _took(comparison, arm)))
+    chosen = "; ".join(took)
+    return (*said, f"Chosen on validation: {chosen}.") if chosen else tuple(said)
 
 
 def _took(comparison: Comparison, arm: str) -> str:
@@ -176,7 +176,7 @@ def _took(comparison: Comparison, arm: str) -> str:
         return ""
     name = "dropout" if ARMS[arm].tried == "dropout" else "weight_decay"
     values = ", ".join(dict.fromkeys(f"{value:g}" for value in record[name]))
-    return f"{name.replace('_', ' ')} {values} of {record['tries']}"
+    return f"{name.replace('_', ' ')} {values}, of {record['tries']} tried"
 
 
 def _verdict(name: str, delta: Interval, reference: str) -> str:

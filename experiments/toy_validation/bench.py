@@ -2,17 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from experiments.toy_validation.config import ToyConfig
 from experiments.toy_validation.data import ToyData, concept_pairs, consecutive_pairs, make_data
+from experiments.toy_validation.facts import has_facts, recall_of, statements_of
 from experiments.toy_validation.samples import measure_synthesizer, posterior_samples
 from sbp_bayes.base.config import encode
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, Plan, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.comparison import ArmSettings, Made, TuningPairs
+from sbp_bayes.corpus import Corpus
+from sbp_bayes.lm import model_fingerprint
 from sbp_bayes.pretraining import synthetic_tokens_needed
-from sbp_bayes.synthesis import ScreenConfig, SynthesisConfig
+from sbp_bayes.synthesis import CORPUS, ScreenConfig, SynthesisConfig
 
 UNSCREENED = ScreenConfig(reasons=("empty",))
 """A world's documents are short and come again: every sample counts, as P(d2 | d1) has it."""
@@ -66,19 +70,39 @@ class ToyBench:
         return posterior_samples(self.data, num_tokens, self.seed, work)
 
     def measure(self, made: Made, work: Workspace) -> Manifest:
-        """Compare the synthesizer with the exact posterior predictive; see `measure_synthesizer`."""
-        inputs = {"tuned": made.tuned.fingerprint, "test": self.data.paired_test.fingerprint}
+        """Compare the synthesizer with P(d2 | d1), and read what its documents state where they state facts.
+
+        The counts are "synthesizer", see `measure_synthesizer`, and "statements", see `statements_of`.
+        """
+        inputs = {"tuned": made.tuned.fingerprint, "samples": made.samples.fingerprint}
+        plan = self._plan("measure", inputs)
+
+        def work_of(folder: StageFolder) -> Outcome:
+            synthetic = Corpus.load(made.samples.directory / CORPUS)
+            return Outcome(
+                counts={
+                    "synthesizer": measure_synthesizer(made.tuned, self.data, self.seed),
+                    "statements": statements_of(synthetic, self.data),
+                }
+            )
+
+        return run_stage(plan, work, work_of)
+
+    def examine(self, models: Sequence[Path], work: Workspace) -> Manifest | None:
+        """Ask for facts, where the world has them; the counts are those of `recall_of`."""
+        if not has_facts(self.data.world):
+            return None
+        plan = self._plan("recall", {"model": ",".join(map(model_fingerprint, models))})
+        return run_stage(plan, work, lambda folder: Outcome(counts=recall_of(models, self.data, self.seed)))
+
+    def _plan(self, stage: str, inputs: dict[str, str]) -> Plan:
         settings = {
             "world": self.config.world,
             "parameters": encode(self.config.parameters),
             "seed": self.seed,
         }
-        plan = plan_stage("measure_synthesizer", settings, inputs, __name__, device="cpu")
-
-        def work_of(folder: StageFolder) -> Outcome:
-            return Outcome(counts=measure_synthesizer(made.tuned, self.data, self.seed))
-
-        return run_stage(plan, work, work_of)
+        inputs |= {"test": self.data.paired_test.fingerprint}
+        return plan_stage(stage, settings, inputs, __name__, device="cpu")
 
 
 def open_bench(config: ToyConfig, seed: int) -> ToyBench:

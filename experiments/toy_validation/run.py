@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.toy_validation.bench import open_bench
 from experiments.toy_validation.config import ToyConfig
@@ -25,6 +26,9 @@ class ArmResult:
         flops: over all stages that the arm needs.
         tokens_seen: positions that one model was trained on.
         synthesizer: measures of the arm's synthesizer, where it has one; see `measure_synthesizer`.
+        statements: what its synthetic text states, in a world of statements; see `facts.statements_of`.
+        recall: facts that the best checkpoint on validation recalls, in a world of facts; see
+            `facts.recall_of`.
     """
 
     arm: str
@@ -35,6 +39,8 @@ class ArmResult:
     flops: float
     tokens_seen: int
     synthesizer: dict[str, float] | None
+    statements: dict[str, Any] | None = None
+    recall: dict[str, float] | None = None
 
 
 def run(config: ToyConfig, work: Workspace, num_workers: int | None = None) -> list[ArmResult]:
@@ -67,12 +73,16 @@ def results_of(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> list[ArmResu
             bayes=bayes[run.seed],
             flops=run.total_flops("last"),
             tokens_seen=run.tokens_seen("last"),
-            synthesizer=dict(run.companion.measures.counts)
-            if run.companion is not None and run.companion.measures is not None
-            else None,
+            recall=None if run.examination is None else dict(run.examination.counts),
+            **_measures(run),
         )
         for run in runs
     ]
+
+
+def _measures(run: ArmRun) -> dict[str, Any]:
+    measures = run.companion.measures if run.companion else None
+    return {"synthesizer": None} if measures is None else dict(measures.counts)
 
 
 def bayes_loss(data: ToyData) -> float | None:

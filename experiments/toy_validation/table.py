@@ -11,6 +11,7 @@ from paper_figures.numbers import count
 from sbp_bayes.arms import ARMS, CHECKPOINTS, in_order
 from sbp_bayes.base.config import encode, fingerprint
 from sbp_bayes.comparison import best_control, compared
+from sbp_bayes.evaluation import mean_over_seeds
 
 SCHEMA_VERSION = 3
 
@@ -49,12 +50,25 @@ def summary(config: ToyConfig, results: Sequence[ArmResult]) -> dict[str, Any]:
                 "flops": float(np.mean([r.flops for r in own])),
                 "tokens_seen": own[0].tokens_seen,
                 **{checkpoint: _written(records[arm, checkpoint]) for checkpoint in CHECKPOINTS},
+                "recall": _recall(own),
             }
             for arm, own in by_arm.items()
         ],
         "best_control": best_control(validation, losses["best_validation"], np.ones(1)),
         "results": [encode(result) for result in results],
     }
+
+
+def _recall(own: Sequence[ArmResult]) -> dict[str, Any] | None:
+    """Return the mean share of facts recalled with its interval over seeds, and the Bayes-optimal share."""
+    known = [result.recall for result in own if result.recall is not None]
+    if not known:
+        return None
+    rates, bayes = np.array([r["recall"] for r in known]), float(np.mean([r["bayes"] for r in known]))
+    if len(rates) == 1:
+        return {"mean": float(rates[0]), "low": None, "high": None, "bayes": bayes}
+    interval = mean_over_seeds(rates).interval()
+    return {"mean": interval.estimate, "low": interval.low, "high": interval.high, "bayes": bayes}
 
 
 def excess(results: Sequence[ArmResult], checkpoint: str) -> np.ndarray:
@@ -89,10 +103,30 @@ def print_arms(record: Mapping[str, Any]) -> None:
         share = _text(best["share"], ".0%") if best.get("share") else ""
         numbers = f"{last['mean']:>9.4f}{count(arm['tokens_seen']):>9}{arm['flops']:>10.2e}"
         print(f"{ARMS[arm['arm']].label:<24}{_text(best):>26}{gain:>27}{share:>17}{numbers}")
+    _print_facts(record)
     if record["best_control"] is not None:
         control = record["best_control"]
         delta = {"mean": control["delta"]["value"]} | control["delta"]
         print(f"\nSBP − its best control ({ARMS[control['arm']].label}): {_text(delta)} nats a token")
+
+
+def _print_facts(record: Mapping[str, Any]) -> None:
+    """Print the facts that each arm recalls, and what synthetic text states, in worlds that have them."""
+    asked = [arm for arm in record["arms"] if arm.get("recall")]
+    if asked:
+        print(f"\nfacts recalled, closed book (nobody can exceed {asked[0]['recall']['bayes']:.3f})")
+        for arm in asked:
+            print(f"{ARMS[arm['arm']].label:<24}{_text(arm['recall'], '.3f'):>26}")
+    seed = record["config"]["seeds"][0]
+    read = {r["arm"]: r["statements"] for r in record["results"] if r["seed"] == seed and r.get("statements")}
+    if read:
+        any_arm = next(iter(read.values()))
+        rows = {"real documents": any_arm["real"], "exact posterior": any_arm["exact"]}
+        rows |= {ARMS[arm].label: statements["synthetic"] for arm, statements in read.items()}
+        print(f"\nwhat documents state beside their seed document, shares (seed {seed})")
+        print(f"{'':<24}" + "".join(f"{kind.replace('_', ' '):>17}" for kind in any_arm["real"]))
+        for name, rates in rows.items():
+            print(f"{name:<24}" + "".join(f"{rate['value']:>17.3f}" for rate in rates.values()))
 
 
 def _text(interval: Mapping[str, Any], digits: str = ".4f") -> str:

@@ -1,7 +1,8 @@
 """What an arm needs of one seed: documents, pairs and settings. Text and toy worlds have a bench each."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -132,4 +133,8 @@ class Bench(Protocol):
 
     def measure(self, made: Made, work: Workspace) -> Manifest | None:
         """Measure a synthesizer and what it wrote, as a stage; None where there is nothing to measure."""
+        ...
+
+    def examine(self, models: Sequence[Path], work: Workspace) -> Manifest | None:
+        """Ask an arm's models, several as an ensemble, what they know, as a stage; None where nothing is asked."""
         ...

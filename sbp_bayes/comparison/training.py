@@ -50,6 +50,7 @@ class ArmRun:
         companion: the synthetic text's stages; None where there is none.
         needed: further stages without which the arm would have other weights.
         evaluations: of the test documents, by checkpoint.
+        examination: of what the best checkpoint on validation knows; see `Bench.examine`.
         unique_tokens: distinct real tokens, one EOS a document included, that it could train on.
     """
 
@@ -60,6 +61,7 @@ class ArmRun:
     companion: CompanionStages | None
     needed: tuple[Manifest, ...]
     evaluations: Mapping[str, Manifest]
+    examination: Manifest | None
     unique_tokens: int
 
     @property
@@ -171,9 +173,9 @@ class ArmStages:
             ]
             tries.append(tuple(self._pretrain(member, real, synthetic, label) for member in members))
         chosen = min(tries, key=lambda one: sum(map(_best_loss, one)))
+        models = {name: [m.directory / folder for m in chosen] for name, folder in CHECKPOINTS.items()}
         evaluations = {
-            name: evaluate([m.directory / folder for m in chosen], self.bench.test, self.work)
-            for name, folder in CHECKPOINTS.items()
+            name: evaluate(folders, self.bench.test, self.work) for name, folders in models.items()
         }
         return ArmRun(
             arm=arm.name,
@@ -183,6 +185,7 @@ class ArmStages:
             companion=companion,
             needed=needed,
             evaluations=evaluations,
+            examination=self.bench.examine(models["best_validation"], self.work),
             unique_tokens=(self.bench.oracle if arm.real == "oracle" else self.bench.unique).num_tokens,
         )
 

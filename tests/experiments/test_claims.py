@@ -64,7 +64,7 @@ def evidence(**changes: Any) -> Evidence:
     rich = [
         *results("baseline", 0.5),
         *results("tuned_baseline", 0.45),
-        *results("unconditional", 0.4),
+        *results("self_distillation", 0.4),
         *results("random_pairs", 0.4, measures(1.0, 1.3, 1.4, 0.1)),
         *results("sbp", changes.get("sbp", 0.3), changes.get("measures", measures(1.0, 1.1, 1.4, 0.88))),
     ]

@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-import math
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from experiments.text_sbp.plots import operations_curve
 from experiments.text_sbp.report import MAX_CHARACTERS, render, write_report
 from experiments.text_sbp.table import comparison_table, headline, print_table, what_intervals_hold
 from paper_figures.text_results import from_report, read_committed
+from sbp_bayes.arms import ARMS
 from sbp_bayes.base.errors import StoreError
 from sbp_bayes.results import ResultRow, read_results
 
@@ -78,8 +78,8 @@ class Page(HTMLParser):
 
 def set_delta(report, arm, value, low, high):
     for row in report["arms"]:
-        if row["arm"] == arm:
-            row["delta_vs_baseline_best"] = {"value": value, "low": low, "high": high}
+        if (row["arm"], row["checkpoint"]) == (arm, "best_validation"):
+            row["delta"] = {"value": value, "low": low, "high": high}
 
 
 def printed(report, width=80):
@@ -88,27 +88,64 @@ def printed(report, width=80):
     return console.file.getvalue()
 
 
-def test_table_in_other_units_agrees_with_the_losses(report):
+def test_the_table_has_a_line_for_each_arm(report):
     best, last = comparison_table(report)
-    nats, perplexity, bits = best.rows
-    assert [cell.value for cell in nats] == ["nats/token", "3.441", "−0.120", "−0.363", "33%"]
-    assert perplexity[1].value == f"{math.exp(3.441):.2f}"
-    assert perplexity[2].value == f"−{math.exp(3.441) - math.exp(3.321):.2f}"
-    rows = {(row["arm"], row["checkpoint"]): row for row in report["arms"]}
-    bits_of = {arm: rows[arm, "best_validation"]["bits_per_byte"] for arm in ("baseline", "sbp", "oracle")}
-    assert bits[1].value == f"{bits_of['baseline']:.3f}"
-    assert float(bits[2].value.replace("−", "-")) == pytest.approx(
-        bits_of["sbp"] - bits_of["baseline"], abs=2e-3
-    )
-    assert last.rows[0][2].value == "−0.155"
     assert (best.against, last.against) == ("best", "last")
+    assert list(best.rows) == ["tuned_baseline", "sbp", "oracle"]
+    assert list(last.rows) == ["baseline", "sbp", "oracle"]
+    assert [cell.value for cell in best.rows["tuned_baseline"]][:3] == ["3.441", "–", ""]
+    assert [cell.value for cell in best.rows["sbp"]] == ["3.321", "−0.120", "33%", "6.29M", "2.3×"]
+    assert [cell.value for cell in last.rows["sbp"]][1:3] == ["−0.155", "39%"]
+    assert "repetition, tuned decay" in best.title
+    assert "weight decay 0.5, of 2 tried" in " ".join(best.verdicts)
+
+
+def test_an_arm_of_the_table_needs_nothing_else_to_be_shown(report):
+    """Every arm's record in place of SBP's: the table, the page and the figures have its line."""
+    for part in ("arms", "dynamics"):
+        rows = [row for row in report[part] if row["arm"] == "sbp"]
+        missing = [arm for arm in ARMS if arm not in {row["arm"] for row in report[part]}]
+        report[part] += [row | {"arm": arm} for row in rows for arm in missing]
+    _, last = comparison_table(report)
+    assert list(last.rows) == [arm for arm in ARMS if arm in last.rows]
+    assert len(last.rows) == len(ARMS) - 1  # the tuned baseline of this record has its best checkpoint alone
+    text, shown = printed(report), "".join(Page(render(report)).text)
+    for arm in last.rows:
+        assert ARMS[arm].label.split(" ")[0] in text
+        assert ARMS[arm].question.replace("'", "’") in shown
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_without_a_synthesizer_the_page_tells_of_none(report):
+    report["synthesizer"] = None
+    for part in ("arms", "dynamics"):
+        report[part] = [row for row in report[part] if row["arm"] != "sbp"]
+    report["best_control"] = None
+    assert "SBP was not compared" in headline(report)
+    page = Page(render(report))
+    assert page.open == page.pre == []
+    assert "Pairs of related documents" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("delta", "words"),
+    [
+        ((0.02, 0.01, 0.03), "it is worse"),
+        ((-0.02, -0.03, -0.01), "it is better"),
+        ((0.0, -0.1, 0.1), "it is not distinguishable"),
+    ],
+)
+def test_the_headline_names_the_best_control(report, delta, words):
+    value = dict(zip(("value", "low", "high"), delta, strict=True))
+    report["best_control"] = {"arm": "self_distillation", "delta": value}
+    assert f"Against its best control, self-distillation, {words}" in headline(report)
 
 
 def test_every_number_has_an_interval_around_it(report):
     for group in comparison_table(report):
-        for row in group.rows:
-            for cell in row[1:]:
-                if cell.value:
+        for row in group.rows.values():
+            for cell in row:
+                if cell.interval:
                     numbers = re.findall(r"[+-]?[\d.]+", (cell.interval + cell.value).replace("−", "-"))
                     low, high, value = map(float, numbers)
                     assert low <= value <= high
@@ -132,13 +169,15 @@ def test_headline_says_what_the_interval_allows(report, delta, words, never):
 
 
 def test_an_undefined_share_says_why(report):
-    report["share_of_oracle_gain"]["best"] = {"value": None, "low": None, "high": None, "defined": False}
+    for row in report["arms"]:
+        if row["checkpoint"] == "best_validation":
+            row["share"] = None
     set_delta(report, "oracle", -0.01, -0.03, 0.02)
     best, last = comparison_table(report)
-    assert best.rows[0][4].value == "undefined"
+    assert best.rows["sbp"][2].value == "undefined"
     assert any("undefined" in verdict and "zero" in verdict for verdict in best.verdicts)
-    assert "The oracle is not distinguishable" in " ".join(best.verdicts)
-    assert last.rows[0][4].value == "39%"
+    assert "Oracle is not distinguishable" in " ".join(best.verdicts)
+    assert last.rows["sbp"][2].value == "39%"
     assert "oracle's gain" not in headline(report)
     assert "undefined" in render(report)
 
@@ -169,7 +208,7 @@ def test_the_terminal_fits_80_columns_without_cutting_a_number(report):
     assert "…" not in text
     assert "\x1b" not in text
     for group in comparison_table(report):
-        for cell in (cell for row in group.rows for cell in row):
+        for cell in (cell for row in group.rows.values() for cell in row):
             assert cell.value in text
             assert cell.interval in text
     assert text.rstrip().endswith("(29% to 37%).")
@@ -178,14 +217,13 @@ def test_the_terminal_fits_80_columns_without_cutting_a_number(report):
 def test_wide_numbers_keep_their_rows_at_80_columns(report):
     set_delta(report, "sbp", 0.136, 0.119, 0.155)
     for row in report["arms"]:
-        row |= {"nats_per_token": 4.567, "nats_low": 4.482, "nats_high": 4.641}
-    share = {"value": -1.99, "low": -13.98, "high": -1.26, "defined": True}
-    report["share_of_oracle_gain"]["best"] = share
+        row["loss"] = {"value": 4.567, "low": 4.482, "high": 4.641}
+        if row["arm"] == "sbp":
+            row["share"] = {"value": -1.99, "low": -13.98, "high": -1.26}
     text = printed(report)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert "nats/token" in text
-    assert "perplexity" in text
     assert "[−1,398%" in text
 
 
@@ -219,8 +257,13 @@ def test_every_colour_that_is_used_is_one_of_the_pages(html):
 
 def test_documents_are_shown_as_they_are(html):
     page = Page(html)
-    texts = [SAMPLE["examples"]["document"]["text"], *(s["text"] for s in SAMPLE["examples"]["syntheses"])]
-    texts += [pair[side]["text"] for pair in SAMPLE["sampled_pairs"] for side in ("first", "second")]
+    texts = [
+        SAMPLE["synthesizer"]["examples"]["document"]["text"],
+        *(s["text"] for s in SAMPLE["synthesizer"]["examples"]["syntheses"]),
+    ]
+    texts += [
+        pair[side]["text"] for pair in SAMPLE["synthesizer"]["sampled_pairs"] for side in ("first", "second")
+    ]
     assert page.pre == texts
     assert "b" not in [tag for tag, before in zip(page.tags[1:], page.tags, strict=False) if before == "pre"]
 
@@ -228,9 +271,9 @@ def test_documents_are_shown_as_they_are(html):
 def test_hostile_text_stays_text(report):
     hostile = "</pre><script>alert(1)</script>\n& \"' \x00\x1b\x85 \ud800 \u202e \t<!-- --> &amp;"
     clean = Page(render(report)).tags
-    report["examples"]["document"] |= {"text": hostile, "id": "<img src=x onerror=y>"}
-    report["examples"]["syntheses"][0]["text"] = hostile
-    report["sampled_pairs"][0]["first"]["text"] = hostile
+    report["synthesizer"]["examples"]["document"] |= {"text": hostile, "id": "<img src=x onerror=y>"}
+    report["synthesizer"]["examples"]["syntheses"][0]["text"] = hostile
+    report["synthesizer"]["sampled_pairs"][0]["first"]["text"] = hostile
     report["config"]["corpus"]["paths"] = ["</td><script>"]
     page = Page(render(report))
     assert page.tags == clean
@@ -239,16 +282,16 @@ def test_hostile_text_stays_text(report):
 
 
 def test_a_long_document_is_cut_and_says_so(report):
-    report["examples"]["document"]["text"] = "x" * (MAX_CHARACTERS + 1234)
+    report["synthesizer"]["examples"]["document"]["text"] = "x" * (MAX_CHARACTERS + 1234)
     shown = Page(render(report)).pre[0]
     assert shown.count("x") == MAX_CHARACTERS
     assert shown.endswith("[1,234 more characters]")
 
 
 def test_few_examples_and_no_labels_are_fine(report):
-    report["examples"]["syntheses"] = report["examples"]["syntheses"][:1]
-    report["sampled_pairs"] = []
-    report["pairs"] |= {"label_agreement": None, "label_agreement_of_random_pairs": None}
+    report["synthesizer"]["examples"]["syntheses"] = report["synthesizer"]["examples"]["syntheses"][:1]
+    report["synthesizer"]["sampled_pairs"] = []
+    report["synthesizer"]["pairs"] |= {"label_agreement": None, "label_agreement_of_random_pairs": None}
     page = Page(render(report))
     assert len(page.pre) == 2
     assert "same label" not in "".join(page.text)
@@ -268,14 +311,12 @@ def test_a_path_that_cannot_be_written_is_named(report, tmp_path):
 
 def test_operations_end_at_the_arms_total_and_start_after_its_forerunners(report):
     results = from_report(report)
+    own = results.arm("baseline", "last")["total_flops"]
     for arm in ("baseline", "sbp", "oracle"):
-        curve = operations_curve(results, report["ledger"], arm)
+        curve = operations_curve(results, arm)
         total = results.arm(arm, "last")["total_flops"]
         assert curve.tokens[-1] == pytest.approx(total, rel=1e-9)
-        (pretraining,) = (
-            line["flops"] for line in report["ledger"] if (line["stage"], line["arm"]) == ("pretrain", arm)
-        )
-        per_validation = pretraining / len(curve.tokens)
+        per_validation = own / len(curve.tokens)
         assert np.diff(curve.tokens) == pytest.approx(per_validation, rel=1e-4)
 
 
@@ -311,7 +352,7 @@ def test_export_carries_the_numbers_and_no_text(report, tmp_path):
     files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "sample").iterdir()}
     assert files.keys() == {"results.jsonl", "dynamics.json", "comparison.json"}
     assert planted not in "".join(files.values())
-    assert report["examples"]["document"]["text"][:20] not in "".join(files.values())
+    assert report["synthesizer"]["examples"]["document"]["text"][:20] not in "".join(files.values())
     assert read_results(tmp_path / "sample" / "results.jsonl") == [row]
     committed, direct = read_committed(tmp_path / "sample"), from_report(SAMPLE)
     assert committed.comparison("best") == direct.comparison("best")

@@ -24,8 +24,7 @@ def report():
 def test_each_arm_is_compared_at_the_baselines_kind_of_checkpoint(report):
     for row in report["arms"]:
         if (row["arm"], row["checkpoint"]) == ("sbp", "last"):
-            row["delta_vs_baseline_last"]["value"] = -9.0
-            row["delta_vs_baseline_best"]["value"] = -8.0
+            row["delta"]["value"] = -9.0
     results = from_report(report)
     assert results.comparison("last").deltas["sbp"].value == -9.0
     assert results.comparison("best").deltas["sbp"].value == -0.12
@@ -34,14 +33,15 @@ def test_each_arm_is_compared_at_the_baselines_kind_of_checkpoint(report):
 
 
 def test_an_undefined_share_is_none(report):
-    report["share_of_oracle_gain"]["best"] = {"value": None, "low": None, "high": None, "defined": False}
-    assert from_report(report).comparison("best").share is None
+    for row in report["arms"]:
+        row["share"] = None
+    assert from_report(report).comparison("best").shares["sbp"] is None
 
 
 def test_mean_curve_averages_seeds_on_the_first_ones_points(report):
     report["dynamics"] = [
         {"arm": arm, "seed": seed, "tokens": tokens, "validation_nats_per_token": losses}
-        for arm in ("baseline", "sbp", "oracle")
+        for arm in ("baseline", "tuned_baseline", "sbp", "oracle")
         for seed, (tokens, losses) in enumerate([([10, 20, 40], [5.0, 4.0, 3.0]), ([10, 40], [6.0, 3.0])])
     ]
     curve = from_report(report).mean_curve("sbp")
@@ -49,19 +49,29 @@ def test_mean_curve_averages_seeds_on_the_first_ones_points(report):
     np.testing.assert_allclose(curve.nats_per_token, [5.5, 4.5, 3.0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("part", ["arms", "dynamics", "budget", "share_of_oracle_gain", "seeds"])
+@pytest.mark.parametrize("part", ["arms", "dynamics", "budget", "best_control", "seeds"])
 def test_a_missing_part_is_named(report, part):
     del report[part]
     with pytest.raises(ResultError, match=f"here: .*{part}"):
         from_report(report, "here")
 
 
-@pytest.mark.parametrize("arm", ["baseline", "sbp", "oracle"])
-@pytest.mark.parametrize("part", ["arms", "dynamics"])
-def test_a_missing_arm_is_refused(report, arm, part):
+@pytest.mark.parametrize(("arm", "part"), [("baseline", "arms"), ("sbp", "dynamics"), ("oracle", "dynamics")])
+def test_a_reference_or_curve_that_is_missing_is_refused(report, arm, part):
     report[part] = [row for row in report[part] if row["arm"] != arm]
     with pytest.raises(ResultError, match="not the numbers"):
         from_report(report)
+
+
+def test_any_arms_can_be_there(report):
+    for part in ("arms", "dynamics"):
+        report[part] = [row for row in report[part] if row["arm"] != "sbp"]
+    best = from_report(report).comparison("best")
+    assert (best.reference, list(best.losses), list(best.deltas)) == (
+        "tuned_baseline",
+        ["tuned_baseline", "oracle"],
+        ["oracle"],
+    )
 
 
 def test_the_newest_finished_run_is_read(report, tmp_path):

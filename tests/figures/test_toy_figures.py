@@ -9,6 +9,7 @@ import pytest
 from paper_figures import style, toy_arms, toy_fidelity, toy_phase, toy_prediction, toy_rounds
 from paper_figures.__main__ import TOY_FIGURES, main
 from paper_figures.toy_results import ToyResults, read_claims
+from sbp_bayes.arms import ARMS
 from sbp_bayes.results import ResultError
 
 
@@ -16,14 +17,14 @@ def world_record(bayes: float | None, gap: float) -> dict:
     """Two seeds of every arm; arm i is 0.1 · i above Bayes, whose loss is unknown in a continuous world."""
     arms = [
         {"arm": arm, "best_validation": {"mean": 0.1 * i, "low": 0.1 * i - 0.01, "high": 0.1 * i + 0.01}}
-        for i, arm in enumerate(ARM_NAMES)
+        for i, arm in enumerate(ARMS)
     ]
     synthesizer = {"marginal": 2.0 + gap, "floor": 2.0, "kl": gap / 4}
     if bayes is not None:
         synthesizer |= {"carried": 0.7, "exact_carried": 0.9}
     results = [
         {"arm": arm, "seed": seed, "bayes": bayes, "synthesizer": synthesizer if arm == "sbp" else None}
-        for arm in ARM_NAMES
+        for arm in ARMS
         for seed in (0, 1)
     ]
     return {"arms": arms, "results": results}
@@ -89,7 +90,7 @@ def test_arms_stand_in_the_worlds_whose_bayes_loss_is_known(results: ToyResults)
     assert [axes.get_title("left") for axes in panels] == ["fact views", "hmm mixture"]
     for axes in panels:
         means = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
-        assert np.allclose(means, 0.1 * np.arange(len(ARM_NAMES)))
+        assert np.allclose(means, 0.1 * np.arange(len(ARMS)))
 
 
 def test_fidelity_shows_what_there_is_and_what_is_reached(results: ToyResults) -> None:
