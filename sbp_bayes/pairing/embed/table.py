@@ -22,8 +22,8 @@ class EmbedderConfig:
 
     Attributes:
         kind: "lsa" (words, by TF-IDF), "bm25" (words, by BM25), "minilm" (a packaged sentence embedder),
-            "self" (our own model's states), "qwen3" or "qwen3:FOLDER_OR_NAME" (Qwen3-Embedding, 0.6B or another
-            one), or "sentence:FOLDER_OR_NAME" (any model of sentence-transformers).
+            "self" (our own model's states), "qwen3" or "qwen3:FOLDER_OR_NAME" (Qwen3-Embedding, 0.6B or
+            another one), or "sentence:FOLDER_OR_NAME" (any model of sentence-transformers).
         dimension: of the vectors of "lsa" and "bm25"; the others have their own.
         max_tokens: that an outside model (qwen3, sentence) reads of a document; None: 8,192, or as the model
             has it.
