@@ -27,9 +27,10 @@ SOURCES = (
 )
 
 EMBEDDERS = (
-    "lsa (default: words alone), minilm (packaged), self (with --model), qwen3 (Qwen3-Embedding-0.6B), "
-    "qwen3:MODEL or sentence:MODEL (sentence-transformers), where MODEL is a local folder or a name on the "
-    "Hugging Face hub; these need the extra [hf] and read --set embedder.max_tokens=N tokens of a document"
+    "lsa (default: words alone), bm25 (likewise, by BM25), minilm (packaged), self (with --model), "
+    "qwen3 (Qwen3-Embedding-0.6B), qwen3:MODEL or sentence:MODEL (sentence-transformers), where MODEL is a "
+    "local folder or a name on the Hugging Face hub; these need the extra [hf] and read "
+    "--set embedder.max_tokens=N tokens of a document"
 )
 
 CACHE = (

@@ -1,5 +1,6 @@
 """Pairing of related documents: embeddings, nearest neighbours, and the rules that make them pairs."""
 
+from sbp_bayes.pairing.embed.bm25 import Bm25Embedder
 from sbp_bayes.pairing.embed.cache import CachedEmbedder
 from sbp_bayes.pairing.embed.embedder import Embedder
 from sbp_bayes.pairing.embed.hidden_states import SelfEmbedder
@@ -25,6 +26,7 @@ from sbp_bayes.pairing.rules.shingles import containment, shingle_overlap
 from sbp_bayes.pairing.search.audit import SearchReport
 
 __all__ = [
+    "Bm25Embedder",
     "CachedEmbedder",
     "Embedder",
     "EmbedderConfig",

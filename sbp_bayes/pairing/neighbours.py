@@ -9,10 +9,10 @@ from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.threads import blocks, map_threads
 from sbp_bayes.pairing.join.join import Join, Rows, join_neighbours
 from sbp_bayes.pairing.join.shard import Method
-from sbp_bayes.pairing.search.audit import Found, SearchReport
+from sbp_bayes.pairing.search.audit import SearchReport
 from sbp_bayes.pairing.search.inverted import inverted_neighbours
 from sbp_bayes.pairing.search.quantise import ROWS_AT_ONCE
-from sbp_bayes.pairing.search.scan import refuse_too_many
+from sbp_bayes.pairing.search.vocabulary import Found, refuse_too_many
 
 Backend = Literal["auto", "exact", "hnsw", "inverted"]
 

@@ -41,7 +41,7 @@ def prepared(texts, tmp_path_factory) -> Path:
         (["pair", "x", "--out", "o", "--alpha", "1.5"], "alpha = 1.5 is out of range"),
         (
             ["pair", "x", "--out", "o", "--embedder", "lsi"],
-            "embedder = 'lsi': expected one of lsa, minilm, self, qwen3, qwen3:FOLDER_OR_NAME, sentence",
+            "embedder = 'lsi': expected one of lsa, bm25, minilm, self, qwen3, qwen3:FOLDER_OR_NAME, ",
         ),
         (["pair", "x", "--out", "o", "--embedder", "sentence:"], "embedder = 'sentence:': expected one of"),
         (["pair", "x", "--out", "o", "--embedder", "lsa:x"], "embedder = 'lsa:x': expected one of"),

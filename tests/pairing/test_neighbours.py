@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.pairing import find_neighbours, nearest_neighbours, neighbours
 from sbp_bayes.pairing.join.join import Join, Rows, join_neighbours
-from sbp_bayes.pairing.search import exact, inverted, scan
+from sbp_bayes.pairing.search import exact, inverted, scan, vocabulary
 from sbp_bayes.pairing.search.audit import Audit, audited_rows, held_out_rows, search_with_audit
 from sbp_bayes.pairing.search.lists import make_lists, nearest_centres, probes_needed
 from sbp_bayes.pairing.search.quantise import MOST_COMPONENTS, quantise
+from sbp_bayes.pairing.search.vocabulary import reference_neighbours
 
 
 def random_vectors(num_rows, width, seed=0):
@@ -26,22 +27,17 @@ def test_exact_search_is_brute_force(data, num_rows, width, seed):
     vectors = random_vectors(num_rows, width, seed)
     ids, similarities = nearest_neighbours(vectors, k, "exact")
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = unit @ unit.T
-    np.testing.assert_allclose(similarities, np.take_along_axis(cosines, ids, axis=1), atol=1e-6)
-    np.fill_diagonal(cosines, -np.inf)
-    np.testing.assert_allclose(similarities, -np.sort(-cosines, axis=1)[:, :k], atol=1e-6)
+    np.testing.assert_allclose(similarities, by_reference(vectors, k)[1], atol=1e-6)
+    np.testing.assert_allclose(similarities, np.take_along_axis(unit @ unit.T, ids, axis=1), atol=1e-6)
     assert ids.dtype == np.int64
     assert similarities.dtype == np.float32
     assert all(len({row, *found}) == k + 1 for row, found in enumerate(ids.tolist()))
 
 
-def by_brute_force(vectors, k):
-    """Neighbours in float64, ties by the smaller row."""
+def by_reference(vectors, k):
+    """Neighbours by all products in float64."""
     unit = neighbours.unit_rows(vectors).astype(np.float64)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
-    order = np.argsort(-cosines.round(12), axis=1, kind="stable")[:, :k]
-    return order, np.take_along_axis(cosines, order, axis=1)
+    return reference_neighbours(unit, unit, np.arange(len(unit)), k)
 
 
 @settings(max_examples=40, deadline=None)
@@ -58,7 +54,7 @@ def test_ties_go_to_the_smaller_id(data, num_rows, width, levels, seed):
     vectors = np.random.default_rng(seed).integers(-levels, levels + 1, size=(num_rows, width)).astype(float)
     vectors[~vectors.any(axis=1), 0] = 1
     ids, similarities = nearest_neighbours(vectors, k, "exact")
-    np.testing.assert_allclose(similarities, by_brute_force(vectors, k)[1], atol=1e-6)
+    np.testing.assert_allclose(similarities, by_reference(vectors, k)[1], atol=1e-6)
     assert all(len({row, *found}) == k + 1 for row, found in enumerate(ids.tolist()))
     tied = similarities[:, :-1] == similarities[:, 1:]
     assert (ids[:, :-1] < ids[:, 1:])[tied].all()
@@ -87,8 +83,8 @@ def test_exact_search_resolves_what_8_bits_cannot():
     vectors = random_vectors(1, 48) + 1e-3 * random_vectors(700, 48, seed=1)
     ids, _ = nearest_neighbours(vectors, 4, "exact")
     unit = neighbours.unit_rows(vectors).astype(np.float64)
-    true = np.sort(np.where(np.eye(700, dtype=bool), -np.inf, unit @ unit.T), axis=1)[:, :-5:-1]
-    np.testing.assert_allclose(np.take_along_axis(unit @ unit.T, ids, axis=1), true, atol=2e-7)
+    nearest = by_reference(vectors, 4)[1]
+    np.testing.assert_allclose(np.take_along_axis(unit @ unit.T, ids, axis=1), nearest, atol=2e-7)
 
 
 @pytest.mark.parametrize("backend", ["exact", "inverted"])
@@ -174,9 +170,9 @@ def test_lists_offer_a_few_k_at_a_time_where_none_is_near(monkeypatch):
     """Noise: most lists are asked, and a good part of their keys beat the k-th neighbour at home."""
     vectors, most, offers = random_vectors(3000, 48), [], inverted._offers
 
-    def noted(lists, askers, *arguments):
-        found = offers(lists, askers, *arguments)
-        most.append((len(askers), len(found[0])))
+    def noted(lists, queries, *arguments):
+        found = offers(lists, queries, *arguments)
+        most.append((len(queries), len(found[0])))
         return found
 
     monkeypatch.setattr(inverted, "_offers", noted)
@@ -309,9 +305,9 @@ def test_each_row_that_is_held_out_is_compared_with_its_own_neighbours():
 
 def test_more_rows_than_numbers_fit_are_named(monkeypatch):
     with pytest.raises(PairingError, match=r"4,294,967,297 documents: .* 4,294,967,296 at most"):
-        scan.refuse_too_many((1 << 32) + 1)
-    scan.refuse_too_many(1 << 32)
-    monkeypatch.setattr(scan, "MOST_KEYS", 30)
+        vocabulary.refuse_too_many((1 << 32) + 1)
+    vocabulary.refuse_too_many(1 << 32)
+    monkeypatch.setattr(vocabulary, "MOST_KEYS", 30)
     with pytest.raises(PairingError, match="31 documents"):
         nearest_neighbours(random_vectors(31, 8), 3)
     keys = Rows.numbered(neighbours.unit_rows(random_vectors(31, 8)))
@@ -330,7 +326,7 @@ def test_vectors_whose_products_could_overflow_are_named():
 
 def test_the_last_number_that_fits_is_packed_and_unpacked():
     ids = np.array([0, (1 << 32) - 1, 1 << 31])
-    found, scores = scan.unpack(scan.pack(np.array([0.5, -0.25, 0.0], np.float32), ids))
+    found, scores = vocabulary.unpack(vocabulary.pack(np.array([0.5, -0.25, 0.0], np.float32), ids))
     assert found.tolist() == ids.tolist()
     assert scores.tolist() == [0.5, -0.25, 0.0]
 

@@ -1,7 +1,7 @@
 """Latent semantic analysis: words alone, no outside model."""
 
 import re
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from sbp_bayes.pairing.embed.embedder import content_fingerprint, embedder_finge
 
 FITTED_DOCUMENTS = 50_000
 """Most documents that are fitted on: memory and time grow with them."""
+FEWEST_DOCUMENTS, LARGEST_SHARE = 2, 0.5
+"""Documents that a word must occur in, and the share of all that it may occur in at most."""
+
 UNSPACED_SHARE = 0.1
 """Of a document's characters: where more are of scripts without spaces, each of these is a word."""
 
@@ -47,19 +50,16 @@ class LsaEmbedder:
         """16 hexadecimal digits of the settings and the documents that it was fitted on."""
         return embedder_fingerprint(self, self.dimension, self.seed, self._fitted_on)
 
-    def fit(self, corpus: Corpus) -> "LsaEmbedder":
+    def fit(self, corpus: Corpus) -> Self:
         """Learn words, weights and singular vectors from `corpus`, and return the embedder itself.
 
         Raises:
             PairingError: fewer than three documents, or fewer than three words that they share.
         """
         from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        self._vectorizer = TfidfVectorizer(
-            analyzer=_words, sublinear_tf=True, min_df=2, max_df=0.5, dtype=np.float32
-        )
+        self._vectorizer = self._new_vectorizer()
         number = min(len(corpus), FITTED_DOCUMENTS)
         fitted_on = (corpus.texts[i * len(corpus) // number] for i in range(number))
         try:
@@ -77,6 +77,18 @@ class LsaEmbedder:
         self.fit_flops = _lanczos_flops(weights_NW.nnz, min(weights_NW.shape), rank)
         return self
 
+    def _new_vectorizer(self) -> Any:
+        """Return what turns texts into weights of words, to be fitted."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(
+            analyzer=words_of,
+            sublinear_tf=True,
+            min_df=FEWEST_DOCUMENTS,
+            max_df=LARGEST_SHARE,
+            dtype=np.float32,
+        )
+
     def embed(self, corpus: Corpus) -> np.ndarray:
         """Return unit rows, float32 (N, D); a zero row for a document without any known word.
 
@@ -84,7 +96,8 @@ class LsaEmbedder:
             PairingError: the embedder isn't fitted.
         """
         if self._components_DW is None:
-            raise PairingError("LsaEmbedder.embed before LsaEmbedder.fit: fit it on the training documents")
+            name = type(self).__name__
+            raise PairingError(f"{name}.embed before {name}.fit: fit it on the training documents")
         vectors_ND = np.empty((len(corpus), len(self._components_DW)), np.float32)
         for rows in windows(len(corpus)):
             weights_NW = self._vectorizer.transform(corpus.texts[i] for i in rows)
@@ -110,6 +123,7 @@ def _lanczos_flops(num_weights: int, num_rows: int, rank: int) -> float:
     return 4.0 * num_weights * vectors + 4.0 * num_rows * vectors**2
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, as `LsaEmbedder` says what a word is."""
     words = _WORD_OR_CHARACTER if unspaced_share(text) > UNSPACED_SHARE else _WORD
     return words.findall(text.lower())

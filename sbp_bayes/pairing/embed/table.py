@@ -8,6 +8,7 @@ from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
 from sbp_bayes.pairing.embed import minilm, qwen3
+from sbp_bayes.pairing.embed.bm25 import Bm25Embedder
 from sbp_bayes.pairing.embed.embedder import Embedder, weights_fingerprint
 from sbp_bayes.pairing.embed.hidden_states import SelfEmbedder
 from sbp_bayes.pairing.embed.lsa import LsaEmbedder
@@ -20,10 +21,10 @@ class EmbedderConfig:
     """Which embedder, and its settings.
 
     Attributes:
-        kind: "lsa" (words), "minilm" (a packaged sentence embedder), "self" (our own model's states),
-            "qwen3" or "qwen3:FOLDER_OR_NAME" (Qwen3-Embedding, 0.6B or another one), or
-            "sentence:FOLDER_OR_NAME" (any model of sentence-transformers).
-        dimension: of the LSA vectors; the others have their own.
+        kind: "lsa" (words, by TF-IDF), "bm25" (words, by BM25), "minilm" (a packaged sentence embedder),
+            "self" (our own model's states), "qwen3" or "qwen3:FOLDER_OR_NAME" (Qwen3-Embedding, 0.6B or
+            another one), or "sentence:FOLDER_OR_NAME" (any model of sentence-transformers).
+        dimension: of the vectors of "lsa" and "bm25"; the others have their own.
         max_tokens: that an outside model (qwen3, sentence) reads of a document; None: 8,192, or as the model
             has it.
     """
@@ -127,6 +128,7 @@ def _files(config: EmbedderConfig, _: Transformer | None) -> dict[str, str]:
 
 EMBEDDERS: Mapping[str, EmbedderRow] = {
     "lsa": EmbedderRow(fit=lambda config, corpus, _, seed: LsaEmbedder(config.dimension, seed).fit(corpus)),
+    "bm25": EmbedderRow(fit=lambda config, corpus, _, seed: Bm25Embedder(config.dimension, seed).fit(corpus)),
     "minilm": EmbedderRow(
         fit=lambda *_: minilm.MiniLmEmbedder(),
         inputs=lambda *_: {"embedder": folder_fingerprint(minilm.packaged_folder())},

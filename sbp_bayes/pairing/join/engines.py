@@ -18,17 +18,17 @@ Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Question(ArrayRecord):
+class QueryBlock(ArrayRecord):
     """A block of queries and the shards that must answer it.
 
     Attributes:
-        block: its number.
-        shards: theirs.
+        number: of the block.
+        shards: their numbers.
         queries: unit rows, float32 (Q, D).
         own: int64 (Q,), see `Shard.answer`.
     """
 
-    block: int
+    number: int
     shards: Sequence[int]
     queries: np.ndarray
     own: np.ndarray
@@ -41,8 +41,10 @@ Answer = tuple[int, int, np.ndarray | None]
 class Shards(Protocol):
     """Shards that somebody holds."""
 
-    def answers(self, questions: Iterable[Question], k: int, method: Method, effort: int) -> Iterator[Answer]:
-        """Yield each shard's answer to each question, in any order; see `Shard.answer`."""
+    def answers(
+        self, query_blocks: Iterable[QueryBlock], k: int, method: Method, effort: int
+    ) -> Iterator[Answer]:
+        """Yield each shard's answer to each block of queries, in any order; see `Shard.answer`."""
         ...
 
 
@@ -87,8 +89,10 @@ class _OwnShards:
         parts = np.split(unit, starts[1:])
         self._shards = [Shard(part, int(start)) for part, start in zip(parts, starts, strict=True)]
 
-    def answers(self, questions: Iterable[Question], k: int, method: Method, effort: int) -> Iterator[Answer]:
-        for question in questions:
-            for shard in question.shards:
-                found = self._shards[shard].answer(question.queries, question.own, k, method, effort)
-                yield question.block, shard, found
+    def answers(
+        self, query_blocks: Iterable[QueryBlock], k: int, method: Method, effort: int
+    ) -> Iterator[Answer]:
+        for block in query_blocks:
+            for shard in block.shards:
+                found = self._shards[shard].answer(block.queries, block.own, k, method, effort)
+                yield block.number, shard, found

@@ -6,7 +6,7 @@ index of all keys would, and the k best of k bests are the k best of all, exact 
 for any number of shards, any blocks and any engine.
 
 An approximate search has an index a shard, all searched with the same effort, which rises until the merged
-result of audited queries has the recall wanted. Shards cost work there: of S, each is asked by all queries,
+result of audited queries has the recall wanted. Shards cost work there: each of S searches for all queries,
 while an index of N/S keys is less than S times as fast as one of N: by about √S in the inverted file.
 """
 
@@ -24,20 +24,19 @@ from sbp_bayes.base.config import fingerprint, require, require_one_of
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.threads import blocks
-from sbp_bayes.pairing.join.engines import Engine, LocalEngine, Question, Shards
+from sbp_bayes.pairing.join.engines import Engine, LocalEngine, QueryBlock, Shards
 from sbp_bayes.pairing.join.parts import Parts
 from sbp_bayes.pairing.join.shard import Method
 from sbp_bayes.pairing.search import hnsw, inverted
 from sbp_bayes.pairing.search.audit import (
     Audit,
-    Found,
     SearchReport,
     audited_rows,
     filled,
     held_out_rows,
     search_with_audit,
 )
-from sbp_bayes.pairing.search.scan import refuse_too_many, unpack
+from sbp_bayes.pairing.search.vocabulary import Found, refuse_too_many, unpack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,10 +160,10 @@ def _audited(
         ids, similarities = unpack(search_exactly(rows))
         return Audit(rows=rows, ids=ids, similarities=similarities)
 
-    def search(effort: int, asking: np.ndarray) -> Found | None:
-        is_audit = len(asking) < len(work.own)
-        packed = work.ask(method, effort, asking, None if is_audit else work.join.scratch, identity)
-        return None if packed is None else filled(packed, lambda short: search_exactly(asking[short]))
+    def search(effort: int, some: np.ndarray) -> Found | None:
+        is_audit = len(some) < len(work.own)
+        packed = work.ask(method, effort, some, None if is_audit else work.join.scratch, identity)
+        return None if packed is None else filled(packed, lambda short: search_exactly(some[short]))
 
     largest = -(-num_keys // work.join.num_shards)
     return search_with_audit(
@@ -198,18 +197,18 @@ class _Work(ArrayRecord):
         missing = [parts.missing(block) for block in range(len(parts_of))]
         total = num_shards * len(parts_of)
 
-        def questions() -> Iterator[Question]:
+        def query_blocks() -> Iterator[QueryBlock]:
             for block, part in enumerate(parts_of):
                 if missing[block]:
-                    asking = rows[part]
-                    yield Question(
-                        block=block, shards=missing[block], queries=self.queries[asking], own=self.own[asking]
+                    some = rows[part]
+                    yield QueryBlock(
+                        number=block, shards=missing[block], queries=self.queries[some], own=self.own[some]
                     )
 
         display = nullcontext(_show_nothing) if scratch is None else progress("neighbours", total, "parts")
         with display as advance:
             advance(total - sum(map(len, missing)))
-            for block, shard, packed in self.shards.answers(questions(), self.k, method, effort):
+            for block, shard, packed in self.shards.answers(query_blocks(), self.k, method, effort):
                 if packed is None:
                     return None
                 parts.add(block, shard, packed)

@@ -1,6 +1,6 @@
 """A join's work by Ray, on this machine or a cluster: shards in actors, queries through the object store.
 
-An actor that dies is started again by Ray and takes its keys from the object store with the question that it
+An actor that dies is started again by Ray and takes its keys from the object store with the queries that it
 had not answered; the driver loses nothing, as every answer that it has got is its own. Nothing is assumed of
 a shared file system: keys, queries and answers travel through Ray, and the driver alone writes files.
 """
@@ -23,7 +23,7 @@ import numpy as np
 
 from sbp_bayes.base.errors import PairingError, SbpError
 from sbp_bayes.base.workers import usable_cores
-from sbp_bayes.pairing.join.engines import Answer, Question, Session, Shards
+from sbp_bayes.pairing.join.engines import Answer, QueryBlock, Session, Shards
 from sbp_bayes.pairing.join.shard import Method, Shard
 
 Item = TypeVar("Item")
@@ -34,7 +34,7 @@ RESTARTS = 8
 
 CONNECT_SECONDS = 5.0
 IN_FLIGHT = 2
-"""Questions under way for each shard: enough that no actor waits, few enough for the object store."""
+"""Blocks of queries under way for each shard: enough that no actor waits, few enough for the object store."""
 
 
 class RayEngine:
@@ -94,13 +94,13 @@ class ShardHost:
         self._join = -1
         self._shards: dict[int, Shard] = {}
 
-    def answer(self, join: int, start: int, unit: np.ndarray, *question: Any) -> np.ndarray | None:
-        """Ask the shard of these keys, which is made of them at its first question. See `Shard.answer`."""
+    def answer(self, join: int, start: int, unit: np.ndarray, *queries: Any) -> np.ndarray | None:
+        """Ask the shard of these keys, which is made of them at its first queries. See `Shard.answer`."""
         if join != self._join:
             self._join, self._shards = join, {}
         if start not in self._shards:
             self._shards[start] = Shard(unit, start)
-        return self._shards[start].answer(*question)
+        return self._shards[start].answer(*queries)
 
     def call(self, function: Callable[[Item], Result], item: Item) -> Result:
         """Return function(item)."""
@@ -154,12 +154,14 @@ class _HeldShards:
     def __init__(self, ray: Any, join: int, hosts: list[Any], keys: list[Any], starts: list[int]) -> None:
         self._ray, self._join, self._hosts, self._keys, self._starts = ray, join, hosts, keys, starts
 
-    def answers(self, questions: Iterable[Question], k: int, method: Method, effort: int) -> Iterator[Answer]:
+    def answers(
+        self, query_blocks: Iterable[QueryBlock], k: int, method: Method, effort: int
+    ) -> Iterator[Answer]:
         def calls() -> Iterator[tuple[tuple[int, int], Callable[[], Any]]]:
-            for question in questions:
-                block = self._ray.put(question.queries), self._ray.put(question.own)
-                for shard in question.shards:
-                    host, key = self._hosts[shard % len(self._hosts)], (question.block, shard)
+            for queries in query_blocks:
+                block = self._ray.put(queries.queries), self._ray.put(queries.own)
+                for shard in queries.shards:
+                    host, key = self._hosts[shard % len(self._hosts)], (queries.number, shard)
                     of_shard = self._join, self._starts[shard], self._keys[shard]
                     yield key, partial(host.answer.remote, *of_shard, *block, k, method, effort)
 

@@ -8,13 +8,13 @@ import numpy as np
 from sbp_bayes.pairing.search.exact import ExactKeys
 from sbp_bayes.pairing.search.hnsw import HnswIndex
 from sbp_bayes.pairing.search.inverted import InvertedKeys
-from sbp_bayes.pairing.search.scan import shifted
+from sbp_bayes.pairing.search.vocabulary import shifted
 
 Method = Literal["exact", "hnsw", "inverted"]
 
 
 class Shard:
-    """The keys `start` to `start` + N − 1 of a join. What a method needs is made at its first question.
+    """The keys `start` to `start` + N − 1 of a join. What a method needs is made at its first queries.
 
     Args:
         unit: unit rows, float32 (N, D).
@@ -43,14 +43,14 @@ class Shard:
 
         Args:
             queries: unit rows, float32 (Q, D).
-            own: int64 (Q,), number of the key that is the query itself, in any shard; -1 for none.
+            own: int64 (Q,), each query's own key, in any shard; -1 for none.
             k: neighbours wanted.
             method: how they are searched.
             effort: ef of the graph, or see `InvertedKeys.search_packed`.
 
         Returns:
-            packed similarities and key numbers, ascending, int64 (Q, min(k, N)), see `scan.pack`; `NOTHING`
-            where a query's own key leaves fewer, or the lists asked have fewer. None where the graph reaches
+            packed neighbours, ascending, int64 (Q, min(k, N)), see `search.vocabulary`; `NOTHING`
+            where a query's own key leaves fewer, or the lists probed have fewer. None where the graph reaches
             too few keys.
         """
         is_here = (own >= self.start) & (own < self.start + len(self.unit))

@@ -8,7 +8,7 @@ import numpy as np
 from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import PairingError
 from sbp_bayes.pairing.search.exact import ExactKeys
-from sbp_bayes.pairing.search.scan import NOTHING, unpack
+from sbp_bayes.pairing.search.vocabulary import NOTHING, Found, unpack
 
 AUDITED_ROWS = 500
 
@@ -77,14 +77,11 @@ def held_out_rows(num_rows: int) -> np.ndarray:
     return others[audited_rows(len(others))]
 
 
-Found = tuple[np.ndarray, np.ndarray]
-
-
 def filled(packed: np.ndarray, search: Callable[[np.ndarray], np.ndarray]) -> Found | None:
-    """Return what was found, rows with fewer than k asked exactly; None where these are more than 1%.
+    """Return what was found, rows with fewer than k searched exactly; None where these are more than 1%.
 
     Args:
-        packed: similarities and ids, int64 (N, k), see `scan.pack`; `NOTHING` after the last one found.
+        packed: similarities and ids, int64 (N, k), see `pack`; `NOTHING` after the last one found.
         search: numbers of rows, int64 (R,) → the same of exact search, (R, k).
     """
     short = np.flatnonzero(packed[:, -1] == NOTHING)

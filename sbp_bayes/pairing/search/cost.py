@@ -12,7 +12,7 @@ def search_flops(search: SearchReport, num_rows: int, dimension: int, k: int) ->
     With S shards of n = ⌈N/S⌉ keys each:
 
     - exact: N² products in 8 bits, and N·S·min(4·k + 24, n) to rank candidates again;
-    - inverted, of L lists of which p are asked: S·(n·L + 200·L²) to make the lists, N·S·L to choose among
+    - inverted, of L lists of which p are probed: S·(n·L + 200·L²) to make the lists, N·S·L to choose among
       them, N·S·p·n/L to score their keys, N·S·min(1.5·k + 4, n) to rank again, and 2·min(500, N)·N for the
       audits;
     - hnsw, which counts nothing itself: at most 32 links of each candidate that is kept, 200 in building and

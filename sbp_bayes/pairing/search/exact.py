@@ -15,17 +15,8 @@ from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.threads import blocks, map_threads
 from sbp_bayes.pairing.search.quantise import ROWS_AT_ONCE, Codes, quantisation_errors, quantise
-from sbp_bayes.pairing.search.scan import (
-    NOTHING,
-    QUERIES_AT_ONCE,
-    best_keys,
-    best_without_own,
-    dot_products,
-    keys_above,
-    pack,
-    pack_products,
-    unpack,
-)
+from sbp_bayes.pairing.search.scan import QUERIES_AT_ONCE, best_keys, dot_products, keys_above, pack_products
+from sbp_bayes.pairing.search.vocabulary import NOTHING, best_without_own, pack, unpack
 
 
 def exact_neighbours(
@@ -68,12 +59,12 @@ class ExactKeys:
 
         Args:
             queries: unit rows, float32 (Q, D).
-            own: int64 (Q,), the key that a query mustn't find, as it's itself; -1 for none.
+            own: int64 (Q,), each query's own key; -1 for none.
             k: neighbours wanted, at least 1.
 
         Returns:
-            what `scan.pack` makes of similarities and key numbers, int64 (Q, min(k, N)), ascending; in the
-            last column `scan.NOTHING` where a query's own key leaves fewer.
+            packed neighbours, int64 (Q, min(k, N)), ascending; `NOTHING` in the last column where a query's
+            own key leaves fewer.
         """
         k = min(k, len(self))
         count = min(num_candidates(k), len(self))
@@ -110,20 +101,20 @@ class ExactKeys:
         """
         keys = self._distinct
         codes = quantise(queries)
-        first, asker = groups_of_equal(queries, codes)
-        asking_GD, codes = torch.from_numpy(queries[first]), codes.rows(torch.from_numpy(first))
+        first, group = groups_of_equal(queries, codes)
+        queries_GD, codes = torch.from_numpy(queries[first]), codes.rows(torch.from_numpy(first))
         thresholds = np.full(len(first), np.inf, np.float32)
-        np.minimum.at(thresholds, asker, least)
+        np.minimum.at(thresholds, group, least)
         thresholds /= codes.scales.numpy()
-        by_group = np.argsort(asker, kind="stable")
-        ends = np.cumsum(np.bincount(asker))
+        by_group = np.argsort(group, kind="stable")
+        ends = np.cumsum(np.bincount(group))
         found = np.empty((len(queries), k), np.int64)
 
         def search(block: slice) -> None:
             query, near, _ = keys_above(codes.codes[block], keys.codes, thresholds[block])
             near = near[np.argsort(query, kind="stable")]
             offsets = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=block.stop - block.start))])
-            products = dot_products(asking_GD, np.arange(block.start, block.stop), offsets, near, keys.unit)
+            products = dot_products(queries_GD, np.arange(block.start, block.stop), offsets, near, keys.unit)
             taken = np.minimum(keys.sizes[near], k + 1)  # its smallest ids, one of which may be the query's
             stops = np.cumsum(taken)
             within = np.repeat(keys.starts[near] - stops + taken, taken) + np.arange(stops[-1])
@@ -133,7 +124,7 @@ class ExactKeys:
             table[is_used] = pack(np.repeat(products, taken), keys.members[within])
             table = np.sort(table, axis=1)[:, : k + 1]
             places = by_group[ends[block.start - 1] if block.start else 0 : ends[block.stop - 1]]
-            found[places] = best_without_own(table[asker[places] - block.start], own[places], k)
+            found[places] = best_without_own(table[group[places] - block.start], own[places], k)
 
         map_threads(search, blocks(len(first), QUERIES_AT_ONCE))
         return found

@@ -7,8 +7,7 @@ import torch
 
 from sbp_bayes.base.errors import PairingError, StoreError
 from sbp_bayes.base.store import atomic_path, read_json, write_json
-from sbp_bayes.pairing.search.audit import Found
-from sbp_bayes.pairing.search.scan import best_without_own, pack
+from sbp_bayes.pairing.search.vocabulary import Found, best_without_own, pack
 
 LINKS, EF_CONSTRUCTION = 16, 200
 FIRST_EF, LAST_EF = 64, 2048
@@ -77,12 +76,11 @@ class HnswIndex:
         return ids.astype(np.int64), 1.0 - distances
 
     def search_packed(self, unit: np.ndarray, own: np.ndarray, k: int) -> np.ndarray | None:
-        """Return what `scan.pack` makes of the k best but each row's own id, int64 (N, min(k, rows)).
+        """Return what `pack` makes of the k best but each row's own id, int64 (N, min(k, rows)).
 
         Args:
             unit: float32 (N, D).
-            own: int64 (N,), the id that a row mustn't find, -1 for none; `NOTHING` stands for it where it
-                leaves fewer.
+            own: int64 (N,), each row's own id, -1 for none; `NOTHING` stands where it leaves fewer.
             k: neighbours wanted.
         """
         found = self.search(unit, min(k + 1, len(self)))

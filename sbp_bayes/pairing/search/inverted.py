@@ -1,9 +1,9 @@
-"""Neighbours of many rows at once by an inverted file: each list against all the rows that are near to it.
+"""Neighbours of many queries at once by an inverted file: each list against all queries that probe it.
 
-A graph of neighbours asks every row. So a list of vectors is read once, for all its askers together, as one
-integer matrix product, where an index that answers query by query reads it again for each of them. A row's
-home list, the nearest one, comes first; what other lists offer counts only if it beats the k-th neighbour
-found there, which few do, so hardly anything is sorted. Float32 ranks the best of both.
+Here every row is a query. So a list of keys is read once, for all its queries together, as one integer matrix
+product, where an index that answers query by query reads it again for each of them. A query's home list comes
+first. A key of another list is an offer only if it reaches the query's threshold, which few do, so that
+hardly anything is sorted. Float32 ranks the best of both. The words are those of `search.vocabulary`.
 """
 
 import dataclasses
@@ -18,7 +18,6 @@ from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.threads import blocks, map_threads
 from sbp_bayes.pairing.search.audit import (
     Audit,
-    Found,
     SearchReport,
     audited_rows,
     filled,
@@ -30,41 +29,39 @@ from sbp_bayes.pairing.search.lists import Lists, make_lists, nearest_centres, n
 from sbp_bayes.pairing.search.quantise import Codes, quantise
 from sbp_bayes.pairing.search.scan import (
     KEYS_AT_ONCE,
-    NOTHING,
     QUERIES_AT_ONCE,
     Part,
     best_keys,
     keys_above,
-    pack,
     pack_products,
     queries_for,
-    unpack,
 )
+from sbp_bayes.pairing.search.vocabulary import NOTHING, Found, pack, unpack
 
 MOST_DOUBLINGS = 4
 FEWEST_AT_ONCE, OFFERS_AT_ONCE, LISTS_AT_ONCE = 1 << 12, 1 << 22, 1 << 24
-"""Askers that are searched together, by what memory holds of them: a few k offers, and the lists they ask."""
+"""Queries searched together, by what memory holds of them: a few k offers, and the lists that they probe."""
 
 MORE_LISTS = 4
-"""Lists asked by the time of the next threshold, as a multiple of those before: so offers are a few k."""
+"""Lists probed before the next threshold, as a multiple of those before the last: so offers are a few k."""
 
 SCORES_TOGETHER = 1 << 18
 """Scores of short lists that are selected from together: they fit into a core's cache."""
 
 MARGIN = 0.01
-"""Recall that the number of lists is chosen for beyond what's asked: 8 bits and the sample cost some."""
+"""Recall that the number of lists is chosen for beyond what is wanted: 8 bits and the sample cost some."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Askers(ArrayRecord):
-    """Rows that ask for neighbours, by home list.
+class Queries(ArrayRecord):
+    """Q queries, home list by home list.
 
     Attributes:
-        unit: unit rows, float32 (M, D), among them those that ask.
-        rows: int64 (Q,), of `unit`, home list by home list.
-        starts: int64 (number of lists + 1,), where each list's begin in `rows`.
-        codes: the Q rows in this order.
-        own: int64 (Q,), the place that a row mustn't find, as it's itself; -1 for none.
+        unit: unit rows, float32 (M, D), among them the queries.
+        rows: int64 (Q,), the queries' rows of `unit`.
+        starts: int64 (number of lists + 1,), where the queries of each home list begin in `rows`.
+        codes: the queries in this order.
+        own: int64 (Q,), the place of a query's own key; -1 for none.
     """
 
     unit: torch.Tensor
@@ -77,12 +74,12 @@ class Askers(ArrayRecord):
         return len(self.rows)
 
     def part(self, number: int) -> slice:
-        """Return which of them have this home list."""
+        """Return which queries have this home list."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
-    def some(self, block: slice) -> "Askers":
-        """Return those of a slice, which ends within them."""
-        return Askers(
+    def some(self, block: slice) -> "Queries":
+        """Return the queries of a slice, which ends within them."""
+        return Queries(
             unit=self.unit,
             rows=self.rows[block],
             starts=np.clip(self.starts - block.start, 0, block.stop - block.start),
@@ -92,7 +89,7 @@ class Askers(ArrayRecord):
 
 
 class InvertedKeys:
-    """Keys in lists, to be asked by any rows.
+    """Keys in lists, for any queries.
 
     Args:
         unit: unit rows, float32 (N, D).
@@ -104,27 +101,27 @@ class InvertedKeys:
         self._places = self._lists.places
 
     def search_packed(self, queries: np.ndarray, own: np.ndarray, k: int, effort: int) -> np.ndarray:
-        """Return what `scan.pack` makes of each query's k nearest keys, approximately, int64 (Q, min(k, N)).
+        """Return what `pack` makes of each query's k nearest keys, approximately, int64 (Q, min(k, N)).
 
         Args:
             queries: unit rows, float32 (Q, D); the more at once, the more each list's product is worth.
-            own: int64 (Q,), the key that a query mustn't find; -1 for none.
-            k: neighbours wanted; `scan.NOTHING` where the lists asked have fewer.
-            effort: lists asked; beyond their number, a multiple of it for as many times the candidates.
+            own: int64 (Q,), each query's own key; -1 for none.
+            k: neighbours wanted; `NOTHING` where the lists probed have fewer.
+            effort: lists probed; beyond their number, a multiple of it for as many times the candidates.
         """
         lists, codes = self._lists, quantise(queries)
         home = nearest_centres(codes.codes, lists.centres, 1)[:, 0]
         rows = np.argsort(home, kind="stable")
-        askers = Askers(
+        by_list = Queries(
             unit=torch.from_numpy(queries),
             rows=rows,
             starts=np.concatenate([[0], np.cumsum(np.bincount(home, minlength=len(lists)))]),
             codes=codes.rows(torch.from_numpy(rows)),
             own=np.where(own >= 0, self._places[own], -1)[rows],
         )
-        probes, care = min(effort, len(lists)), max(1, effort // len(lists))
+        probes, widening = min(effort, len(lists)), max(1, effort // len(lists))
         found = np.empty((len(queries), min(k, len(self._unit))), np.int64)
-        found[rows] = _search(self._unit, lists, askers, found.shape[1], probes=probes, care=care)
+        found[rows] = _search(self._unit, lists, by_list, found.shape[1], probes=probes, widening=widening)
         return found
 
 
@@ -139,9 +136,9 @@ def efforts(num_rows: int) -> list[int]:
 def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Found, SearchReport]:
     """Return ids and similarities (N, k) as `nearest_neighbours` does, approximately, and the report.
 
-    How many lists a row asks follows from where the true neighbours of the audited rows lie. If the recall
-    measured afterwards isn't enough, lists and candidates are doubled, up to all lists and 16 times the
-    candidates (8 bits alone can't order near-copies).
+    How many lists a query probes follows from where the true neighbours of the audited rows lie. If the
+    recall measured afterwards is not enough, lists and candidates are doubled, up to all lists and 16 times
+    the candidates (8 bits alone cannot order near-copies).
 
     Args:
         unit: unit rows, float32 (N, D).
@@ -153,7 +150,7 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
     """
     codes = quantise(unit)
     lists, keys = make_lists(unit, codes, number_of_lists(len(unit))), ExactKeys(unit, codes)
-    everybody = Askers(
+    all_rows = Queries(
         unit=torch.from_numpy(unit),
         rows=lists.order,
         starts=lists.starts,
@@ -170,7 +167,7 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
     def search_all(doublings: int) -> Found | None:
         probes = min(first << doublings, len(lists))
         packed = np.empty((len(unit), k), np.int64)
-        packed[lists.order] = _search(unit, lists, everybody, k, probes=probes, care=1 << doublings)
+        packed[lists.order] = _search(unit, lists, all_rows, k, probes=probes, widening=1 << doublings)
         return filled(packed, search_exactly)
 
     def search(doublings: int, rows: np.ndarray) -> Found | None:
@@ -196,29 +193,31 @@ def inverted_neighbours(unit: np.ndarray, k: int, min_recall: float) -> tuple[Fo
     return found, report
 
 
-def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: int, care: int) -> np.ndarray:
-    """Search each asker's `probes` nearest lists; return packed similarities and keys, int64 (Q, k).
+def _search(
+    unit: np.ndarray, lists: Lists, queries: Queries, k: int, *, probes: int, widening: int
+) -> np.ndarray:
+    """Search each query's `probes` nearest lists; return packed neighbours, int64 (Q, k).
 
     Args:
         unit: unit rows, float32 (N, D), the keys.
         lists: of them.
-        askers: by these lists.
+        queries: by these lists.
         k: at most N.
-        probes: lists asked, the home list first.
-        care: candidates kept, by this factor, and steps of its own by which an asker distrusts a score.
+        probes: lists probed, the home list first.
+        widening: multiplies the candidates kept, and lowers the threshold by as many quantisation steps.
     """
-    keys_ND, found = torch.from_numpy(unit), np.full((len(askers), k), NOTHING)
+    keys_ND, found = torch.from_numpy(unit), np.full((len(queries), k), NOTHING)
 
-    def search(some: Askers, found: np.ndarray) -> None:
-        near = _at_home(lists, some, min((k + k // 2 + 4) * care, len(unit)))
+    def search(some: Queries, found: np.ndarray) -> None:
+        near = _at_home(lists, some, min((k + k // 2 + 4) * widening, len(unit)))
         if probes > 1:
-            nearest, asked = nearest_centres(some.codes.codes, lists.centres, probes), 1
-            while asked < probes:
-                least = unpack(near[:, k - 1])[1] - care
-                least[near[:, k - 1] == NOTHING] = -np.inf
-                next_lists = slice(asked, MORE_LISTS * asked)
-                _take_offers(near, k, *_offers(lists, some, least, nearest[:, next_lists]))
-                asked = next_lists.stop
+            nearest, probed = nearest_centres(some.codes.codes, lists.centres, probes), 1
+            while probed < probes:
+                thresholds = unpack(near[:, k - 1])[1] - widening
+                thresholds[near[:, k - 1] == NOTHING] = -np.inf
+                next_lists = slice(probed, MORE_LISTS * probed)
+                _take_offers(near, k, *_offers(lists, some, thresholds, nearest[:, next_lists]))
+                probed = next_lists.stop
 
         def rank(block: slice) -> None:
             candidates = near[block]
@@ -230,84 +229,84 @@ def _search(unit: np.ndarray, lists: Lists, askers: Askers, k: int, *, probes: i
 
         map_threads(rank, blocks(len(some), QUERIES_AT_ONCE))
 
-    for block in blocks(len(askers), max(FEWEST_AT_ONCE, min(OFFERS_AT_ONCE // k, LISTS_AT_ONCE // probes))):
-        search(askers.some(block), found[block])
+    for block in blocks(len(queries), max(FEWEST_AT_ONCE, min(OFFERS_AT_ONCE // k, LISTS_AT_ONCE // probes))):
+        search(queries.some(block), found[block])
     return found
 
 
-def _at_home(lists: Lists, askers: Askers, count: int) -> np.ndarray:
-    """Return each asker's best places of its home list by 8 bits, packed, int64 (Q, count), ascending."""
-    near = np.full((len(askers), count), NOTHING)
+def _at_home(lists: Lists, queries: Queries, count: int) -> np.ndarray:
+    """Return each query's best places of its home list by score, packed, int64 (Q, count), ascending."""
+    near = np.full((len(queries), count), NOTHING)
 
     def search(parts: list[Part]) -> None:
         width = min(count, max(held.stop - held.start for _, held in parts))
-        places, scores = best_keys(askers.codes.codes, lists.codes, width, askers.own, parts)
+        places, scores = best_keys(queries.codes.codes, lists.codes, width, queries.own, parts)
         packed = np.sort(np.where(scores == -np.inf, NOTHING, pack(scores, places)), axis=1)
-        rows = np.concatenate([np.arange(asking.start, asking.stop) for asking, _ in parts])
+        rows = np.concatenate([np.arange(some.start, some.stop) for some, _ in parts])
         near[rows, :width] = packed
 
-    map_threads(search, _home_parts(lists, askers))
+    map_threads(search, _home_parts(lists, queries))
     return near
 
 
-def _home_parts(lists: Lists, askers: Askers) -> Iterator[list[Part]]:
-    """Yield askers and their home lists, lists of like length together: what is selected from is a table."""
+def _home_parts(lists: Lists, queries: Queries) -> Iterator[list[Part]]:
+    """Yield queries and their home lists, those of like length together: a table is what is chosen from."""
     parts: list[Part] = []
-    num_askers = 0
+    num_queries = 0
     for number in np.argsort(np.diff(lists.starts), kind="stable").tolist():
-        held, asking = lists.part(number), askers.part(number)
+        held, at_home = lists.part(number), queries.part(number)
         width = min(held.stop - held.start, KEYS_AT_ONCE)
-        for within in blocks(asking.stop - asking.start, QUERIES_AT_ONCE):
+        for within in blocks(at_home.stop - at_home.start, QUERIES_AT_ONCE):
             length = within.stop - within.start
-            if parts and (num_askers + length) * width > SCORES_TOGETHER:
+            if parts and (num_queries + length) * width > SCORES_TOGETHER:
                 yield parts
-                parts, num_askers = [], 0
-            parts.append((slice(asking.start + within.start, asking.start + within.stop), held))
-            num_askers += length
+                parts, num_queries = [], 0
+            parts.append((slice(at_home.start + within.start, at_home.start + within.stop), held))
+            num_queries += length
     if parts:
         yield parts
 
 
 def _offers(
-    lists: Lists, askers: Askers, least: np.ndarray, numbers: np.ndarray
+    lists: Lists, queries: Queries, thresholds: np.ndarray, numbers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what some lists have that scores at least `least` in 8 bits.
+    """Return the offers of some lists: their keys that score at least a query's threshold.
 
     Args:
         lists: of all keys.
-        askers: Q of them.
-        least: float32 (Q,).
-        numbers: int64 (Q, P), the lists that each one asks.
+        queries: Q of them.
+        thresholds: float32 (Q,).
+        numbers: int64 (Q, P), the lists that each one probes.
 
     Returns:
-        packed 8-bit scores and places, int64, asker by asker, and where each one's begin, (Q + 1,).
+        packed 8-bit scores and places, int64, query by query, and where the offers to each begin, (Q + 1,).
     """
-    shape, ends = (len(askers), len(lists)), np.arange(len(askers) + 1) * numbers.shape[1]
-    asked = sparse.csr_array((np.ones(numbers.size, bool), numbers.reshape(-1), ends), shape=shape).tocsc()
+    shape, ends = (len(queries), len(lists)), np.arange(len(queries) + 1) * numbers.shape[1]
+    probing = sparse.csr_array((np.ones(numbers.size, bool), numbers.reshape(-1), ends), shape=shape).tocsc()
 
-    def ask(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def offers_of(number: int) -> tuple[np.ndarray, np.ndarray]:
         keys, start = lists.codes.rows(lists.part(number)), lists.part(number).start
-        asking = asked.indices[asked.indptr[number] : asked.indptr[number + 1]]
-        who, offered = [np.empty(0, asking.dtype)], [np.empty(0, np.int64)]
-        for block in blocks(len(asking), queries_for(len(keys))):
-            some = asking[block]
-            queries_QD = askers.codes.codes.index_select(0, torch.from_numpy(some))
-            query, column, score = keys_above(queries_QD, keys, least[some])
-            who.append(some[query])
+        rows = probing.indices[probing.indptr[number] : probing.indptr[number + 1]]
+        offered_to, offered = [np.empty(0, rows.dtype)], [np.empty(0, np.int64)]
+        for block in blocks(len(rows), queries_for(len(keys))):
+            some = rows[block]
+            queries_QD = queries.codes.codes.index_select(0, torch.from_numpy(some))
+            query, column, score = keys_above(queries_QD, keys, thresholds[some])
+            offered_to.append(some[query])
             offered.append(pack(score, column + start))
-        return np.concatenate(who), np.concatenate(offered)
+        return np.concatenate(offered_to), np.concatenate(offered)
 
-    parts = map_threads(ask, range(len(lists)))
+    parts = map_threads(offers_of, range(len(lists)))
     ends = np.concatenate([[0], np.cumsum([len(offered) for _, offered in parts])])
-    who, offered = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+    offered_to, offered = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
     del parts  # as large again
-    by_list = sparse.csc_array((offered, who, ends), shape=shape)
-    by_asker = by_list.tocsr()  # one pass, where sorting takes twenty
-    return by_asker.data, by_asker.indptr
+    by_list = sparse.csc_array((offered, offered_to, ends), shape=shape)
+    by_query = by_list.tocsr()  # one pass, where sorting takes twenty
+    return by_query.data, by_query.indptr
 
 
 def _take_offers(near: np.ndarray, k: int, offers: np.ndarray, offsets: np.ndarray) -> None:
-    """Keep in `near` (Q, C) the best of it and of each asker's offers, the k-th best at its place."""
+    """Keep in `near` (Q, C) the best of it and of the offers to each query, the k-th best at column k − 1."""
     count = near.shape[1]
 
     def take(block: slice) -> None:

@@ -10,12 +10,13 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.threads import blocks, map_threads
 from sbp_bayes.pairing.search.audit import Audit
 from sbp_bayes.pairing.search.quantise import Codes, quantise
-from sbp_bayes.pairing.search.scan import QUERIES_AT_ONCE, best_keys, pack, unpack
+from sbp_bayes.pairing.search.scan import QUERIES_AT_ONCE, best_keys
+from sbp_bayes.pairing.search.vocabulary import pack, unpack
 
 SAMPLED_ROWS_PER_LIST = 40
 ROUNDS = 5
 FEWEST_ROWS = 16
-"""A list of fewer is left out, and its rows go elsewhere: they'd find few neighbours at home."""
+"""A list of fewer is left out, and its rows go to the next nearest: few of their neighbours are in it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +51,7 @@ class Lists(ArrayRecord):
 
 
 def number_of_lists(num_rows: int) -> int:
-    """Return the power of two nearest to 2√N: fewer lists hold strangers, more cost more to make."""
+    """Return the power of two nearest to 2√N: fewer hold keys far apart, more take longer to make."""
     return min(num_rows, int(2 ** np.round(1 + np.log2(num_rows) / 2)))
 
 
@@ -100,7 +101,7 @@ def nearest_centres(queries_ND: torch.Tensor, centres: Codes, number: int) -> np
 
 
 def probes_needed(lists: Lists, codes: Codes, audit: Audit, share: float) -> int:
-    """Return how many nearest lists must be asked to meet `share` of the audited rows' true neighbours."""
+    """Return how many nearest lists must be probed to meet `share` of the audited rows' true neighbours."""
     nearest = nearest_centres(codes.codes[torch.from_numpy(audit.rows)], lists.centres, len(lists))
     rank = np.argsort(nearest, axis=1)
     list_of_neighbour = np.searchsorted(lists.starts, lists.places[audit.ids], side="right") - 1

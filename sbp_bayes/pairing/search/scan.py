@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sbp_bayes.base.errors import PairingError
 from sbp_bayes.base.operators import int8_products
 from sbp_bayes.pairing.search.quantise import Codes
+from sbp_bayes.pairing.search.vocabulary import ID_MASK, pack, unpack
 
 QUERIES_AT_ONCE, KEYS_AT_ONCE = 256, 4096
 SCORES_AT_ONCE = QUERIES_AT_ONCE * 2 * KEYS_AT_ONCE
@@ -26,13 +26,6 @@ FEWEST_GROUPS = 32
 Part = tuple[slice, slice]
 """Some of the queries, and the keys that they're compared with."""
 
-NOTHING = np.iinfo(np.int64).max
-"""Stands for no key among packed ones, and comes after all of them."""
-
-MOST_KEYS = 1 << 32
-"""Keys that can be told apart where a score and a key's number share 64 bits."""
-
-_LOW = MOST_KEYS - 1
 _buffers = threading.local()
 
 with warnings.catch_warnings():  # torch says once that sparse rows are in beta
@@ -53,8 +46,8 @@ def best_keys(
         queries_QD: int8, at most 256 of them, or more in parts.
         keys: of any number.
         count: candidates a query, 1 ≤ count ≤ L.
-        own_Q: int64, the key that a query mustn't find, as it's itself; -1 or no array for none. It's found
-            (with score -inf) where there are no others.
+        own_Q: int64, each query's own key; -1 or no array for none. It is found, with score -inf, where there
+            are no others.
         parts: queries that are compared with some of the keys only; they come part by part. The longest
             part's keys times the queries of all are at most `SCORES_AT_ONCE`, or 4,096 times.
 
@@ -63,17 +56,17 @@ def best_keys(
         has fewer than `count` keys.
     """
     parts = parts or [(slice(0, len(queries_QD)), slice(0, len(keys)))]
-    lengths = [asking.stop - asking.start for asking, _ in parts]
+    lengths = [some.stop - some.start for some, _ in parts]
     first_Q = np.repeat([held.start for _, held in parts], lengths)
     last_Q = np.repeat([held.stop - 1 for _, held in parts], lengths)
     if own_Q is not None:
-        own_Q = np.concatenate([own_Q[asking] for asking, _ in parts]) - first_Q
+        own_Q = np.concatenate([own_Q[some] for some, _ in parts]) - first_Q
     kept_QC = np.empty((len(first_Q), 0), np.int64)
     longest = max(held.stop - held.start for _, held in parts)
     for start in range(0, longest, KEYS_AT_ONCE):
         tiles = [
-            (asking, slice(held.start + start, min(held.start + start + KEYS_AT_ONCE, held.stop)))
-            for asking, held in parts
+            (some, slice(held.start + start, min(held.start + start + KEYS_AT_ONCE, held.stop)))
+            for some, held in parts
         ]
         width = min(KEYS_AT_ONCE, longest - start)
         groups = _num_groups(width, count)
@@ -102,10 +95,10 @@ def keys_above(
         keys, then among the next ones, and so on.
     """
     found = []
-    everyone = slice(0, len(queries_QD))
+    all_queries = slice(0, len(queries_QD))
     for start in range(0, len(keys), KEYS_AT_ONCE):
         width = min(KEYS_AT_ONCE, len(keys) - start)
-        scores_QL = _scores(queries_QD, keys, [(everyone, slice(start, start + width))], width).numpy()
+        scores_QL = _scores(queries_QD, keys, [(all_queries, slice(start, start + width))], width).numpy()
         above = np.flatnonzero(scores_QL >= least_Q[:, None])
         query = above // width
         found.append((query, above - query * width + start, scores_QL.reshape(-1)[above]))
@@ -116,59 +109,6 @@ def keys_above(
 def queries_for(num_keys: int) -> int:
     """Return how many queries `keys_above` takes at once: few calls where lists are short."""
     return max(QUERIES_AT_ONCE, SCORES_AT_ONCE // 4 // min(max(num_keys, 1), KEYS_AT_ONCE))
-
-
-def refuse_too_many(num_keys: int) -> None:
-    """Raise a `PairingError` if the numbers of so many keys do not fit beside their scores."""
-    if num_keys > MOST_KEYS:
-        raise PairingError(
-            f"{num_keys:,} documents: neighbours are searched among {MOST_KEYS:,} at most, "
-            "whose numbers take 32 bits"
-        )
-
-
-def pack(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return int64 numbers whose ascending order is: by falling score, then by rising id.
-
-    A float32's bits, those below the sign flipped where it's negative, are an integer in the same order.
-
-    Args:
-        scores: float32, of any shape.
-        ids: int64, likewise; an id has half of the 64 bits.
-
-    Raises:
-        PairingError: an id that is negative, or not below 2³².
-    """
-    _refuse_wide(ids)
-    bits = scores.view(np.int32)
-    rising = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
-    return ((~rising).astype(np.int64) << 32) | ids
-
-
-def shifted(packed: np.ndarray, start: int) -> np.ndarray:
-    """Return packed numbers with `start` added to each id, `NOTHING` left as it is.
-
-    Raises:
-        PairingError: a sum that is not below 2³²: it would change the score.
-    """
-    is_key = packed != NOTHING
-    _refuse_wide((packed & _LOW)[is_key] + start)
-    return np.where(is_key, packed + start, NOTHING)
-
-
-def _refuse_wide(ids: np.ndarray) -> None:
-    if ids.size and not 0 <= ids.min() <= ids.max() <= _LOW:
-        wide = ids.min() if ids.min() < 0 else ids.max()
-        raise PairingError(
-            f"id {wide:,} has no room beside a similarity in 64 bits: a search takes ids from 0 to {_LOW:,}"
-        )
-
-
-def unpack(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids, int64, and scores, float32, of `pack`."""
-    rising = ~(packed >> 32).astype(np.int32)
-    bits = rising ^ ((rising >> 31) & np.int32(0x7FFFFFFF))
-    return packed & _LOW, bits.view(np.float32)
 
 
 def dot_products(
@@ -202,19 +142,13 @@ def pack_products(
     return pack(products.reshape(candidates_QC.shape), candidates_QC)
 
 
-def best_without_own(packed_QC: np.ndarray, own_Q: np.ndarray, k: int) -> np.ndarray:
-    """Return the k first of each query's packed keys, sorted, `NOTHING` in its own key's stead."""
-    is_own = (packed_QC & _LOW) == own_Q[:, None]
-    return np.sort(np.where(is_own, NOTHING, packed_QC), axis=1)[:, :k]
-
-
 def _scores(queries_QD: Tensor, keys: Codes, parts: Sequence[Part], width: int) -> Tensor:
     """Return scores float32 (queries of all parts, `width`), -inf beyond a part's keys."""
-    num_queries = sum(asking.stop - asking.start for asking, _ in parts)
+    num_queries = sum(some.stop - some.start for some, _ in parts)
     scores_QL = _buffer("scores", torch.float32, num_queries, width)
     end = 0
-    for asking, held in parts:
-        queries, tile = queries_QD[asking], keys.rows(held)
+    for some, held in parts:
+        queries, tile = queries_QD[some], keys.rows(held)
         row, end = end, end + len(queries)
         if len(tile):
             products = _buffer("products", torch.int32, len(queries), len(tile))
@@ -242,7 +176,7 @@ def _best_of_tile(scores_QL: Tensor, count: int, groups: int) -> np.ndarray:
     if count >= groups or width <= 2 * groups:
         return _smallest(pack(scores_QL.numpy(), np.arange(width)), count)
     maxima_QG = scores_QL.view(num_queries, width // groups, groups).amax(dim=1).numpy()
-    groups_QC = _smallest(pack(maxima_QG, np.arange(groups)), count) & _LOW
+    groups_QC = _smallest(pack(maxima_QG, np.arange(groups)), count) & ID_MASK
     columns = (groups_QC[:, None, :] + np.arange(0, width, groups)[:, None]).reshape(num_queries, -1)
     return _smallest(pack(scores_QL.gather(1, torch.from_numpy(columns)).numpy(), columns), count)
 

@@ -7,7 +7,7 @@ import torch
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.corpus import Corpus, train_tokenizer
 from sbp_bayes.lm import LMConfig, Transformer
-from sbp_bayes.pairing import EmbedderConfig, LsaEmbedder, SelfEmbedder, fit_embedder
+from sbp_bayes.pairing import Bm25Embedder, EmbedderConfig, LsaEmbedder, SelfEmbedder, fit_embedder
 from sbp_bayes.pairing.embed import batches
 
 TOPICS = (
@@ -76,14 +76,15 @@ def test_lsa_is_the_projection_on_leading_singular_vectors():
     np.testing.assert_allclose(vectors @ vectors.T, projected @ projected.T, atol=1e-5)
 
 
-def test_lsa_of_a_document_depends_on_itself_and_the_fit_alone():
+@pytest.mark.parametrize("kind", [LsaEmbedder, Bm25Embedder])
+def test_lsa_of_a_document_depends_on_itself_and_the_fit_alone(kind):
     train, other = corpus_of_topics(30, seed=0), corpus_of_topics(9, seed=1)
-    embedder = LsaEmbedder(4, seed=3).fit(train)
-    again = LsaEmbedder(4, seed=3).fit(train)
+    embedder = kind(4, seed=3).fit(train)
+    again = kind(4, seed=3).fit(train)
     np.testing.assert_array_equal(embedder.embed(other), again.embed(other))
     np.testing.assert_array_equal(embedder.embed(other.select([5])), embedder.embed(other)[[5]])
     assert embedder.fingerprint == again.fingerprint
-    assert embedder.fingerprint != LsaEmbedder(4, seed=3).fit(other).fingerprint
+    assert embedder.fingerprint != kind(4, seed=3).fit(other).fingerprint
 
 
 def test_lsa_is_fitted_on_evenly_spaced_documents_of_a_large_corpus(monkeypatch):
@@ -98,8 +99,9 @@ def test_lsa_is_fitted_on_evenly_spaced_documents_of_a_large_corpus(monkeypatch)
     assert part.fingerprint != spaced.fingerprint
 
 
-def test_lsa_gives_a_document_without_known_words_no_direction():
-    embedder = LsaEmbedder(2).fit(corpus_of_topics(30, seed=0))
+@pytest.mark.parametrize("kind", [LsaEmbedder, Bm25Embedder])
+def test_lsa_gives_a_document_without_known_words_no_direction(kind):
+    embedder = kind(2).fit(corpus_of_topics(30, seed=0))
     vectors = embedder.embed(Corpus.build(["quite other speech", "water boat"], TOKENIZER))
     assert not vectors[0].any()
     assert np.linalg.norm(vectors[1]) == pytest.approx(1.0)
@@ -111,8 +113,11 @@ def test_lsa_keeps_fewer_dimensions_where_there_are_fewer_words():
 
 
 def test_lsa_refuses_what_it_cannot_do():
-    with pytest.raises(PairingError, match=r"before LsaEmbedder\.fit"):
-        LsaEmbedder().embed(corpus_of_topics(3, seed=0))
+    for kind in (LsaEmbedder, Bm25Embedder):
+        with pytest.raises(PairingError, match=rf"before {kind.__name__}\.fit"):
+            kind().embed(corpus_of_topics(3, seed=0))
+        with pytest.raises(PairingError, match="LSA of 2 documents: they share too few words"):
+            kind().fit(corpus_of_topics(2, seed=0))
     with pytest.raises(PairingError, match="LSA of 2 documents: they share too few words"):
         LsaEmbedder().fit(Corpus.build(["one text", "another thing"], TOKENIZER))
     with pytest.raises(ConfigError, match="dimension = 0"):

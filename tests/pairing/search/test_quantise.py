@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sbp_bayes.pairing.neighbours import unit_rows
 from sbp_bayes.pairing.search import scan
 from sbp_bayes.pairing.search.quantise import quantisation_errors, quantise
-from sbp_bayes.pairing.search.scan import best_keys, keys_above, pack, unpack
+from sbp_bayes.pairing.search.scan import best_keys, keys_above
+from sbp_bayes.pairing.search.vocabulary import pack, reference_neighbours, unpack
 
 
 def unit_vectors(num_rows, width, seed=0):
@@ -31,9 +32,7 @@ def test_components_are_rounded_to_the_nearest_step():
 def test_recall_that_8_bits_lose_is_small_and_ranking_again_wins_it_back():
     unit = unit_vectors(2000, 64)
     codes, own = quantise(unit), np.arange(256)
-    cosines = unit[:256] @ unit.T
-    cosines[own, own] = -np.inf
-    truth = np.argsort(-cosines, axis=1)[:, :10]
+    truth, _ = reference_neighbours(unit, unit[:256], own, 10)
     columns, _ = best_keys(codes.codes[:256], codes, 10, own)
     wider, _ = best_keys(codes.codes[:256], codes, 20, own)
     found = np.mean([len(set(a) & set(b)) for a, b in zip(columns, truth, strict=True)]) / 10

@@ -10,7 +10,7 @@ from sbp_bayes.pairing import Join, Rows, join_neighbours, neighbours
 from sbp_bayes.pairing.join.shard import Shard
 from sbp_bayes.pairing.rules.pair_rules import pair_keys
 from sbp_bayes.pairing.search.hnsw import HnswIndex
-from sbp_bayes.pairing.search.scan import MOST_KEYS, NOTHING, pack, shifted, unpack
+from sbp_bayes.pairing.search.vocabulary import MOST_KEYS, NOTHING, pack, shifted, unpack
 
 SCORES = np.array([0.75, -0.25], np.float32)
 
