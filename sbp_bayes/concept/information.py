@@ -157,9 +157,7 @@ def bayes_loss(model: ExactModel, num_samples: int, generator: torch.Generator) 
     return _per_token(model, entropy(model, num_samples, generator))
 
 
-def synthesizer_floor(
-    model: ExactModel, num_samples: int, generator: torch.Generator
-) -> MonteCarloEstimate:
+def synthesizer_floor(model: ExactModel, num_samples: int, generator: torch.Generator) -> MonteCarloEstimate:
     """Return H(d2 | d1) / doc_length, nats per token: the floor of every synthesizer, by Monte Carlo.
 
     Raises:
