@@ -56,7 +56,7 @@ def require_number(
 
 
 def require_table(key: str, table: Table, shape: tuple[int, ...]) -> Tensor:
-    """Return `table` as a float64 tensor if it has this shape and finite entries; else raise a `ConfigError`."""
+    """Return `table`, float64, if it has this shape and finite entries; else raise a `ConfigError`."""
     try:
         values = torch.as_tensor(table, dtype=torch.float64)
     except (TypeError, ValueError):
@@ -77,7 +77,7 @@ def require_probabilities(key: str, table: Table, shape: tuple[int, ...]) -> Ten
 
 
 def require_integers(key: str, table: Table, shape: tuple[int, ...], limit: int) -> Tensor:
-    """Return `table`, int64, if it has this shape and entries from 0 to `limit` − 1; else raise a `ConfigError`."""
+    """Return `table`, int64, of this shape and entries in 0 … `limit` − 1; else raise a `ConfigError`."""
     values = require_table(key, table, shape)
     is_inside = bool(((values >= 0) & (values < limit) & (values == values.floor())).all())
     require(is_inside, key, table, f"integers from 0 to {limit - 1}")

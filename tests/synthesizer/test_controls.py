@@ -98,8 +98,8 @@ def test_tempering_runs_from_the_marginal_to_the_posterior_and_beyond():
 
 
 def test_at_beta_0_concepts_that_d1_excludes_count_too():
-    world = make_world("unigram_mixture", num_concepts=3, vocab_size=2, doc_length=1)
-    world.log_table_RK = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.5, 1.0]], dtype=torch.float64).log()
+    words = [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    world = make_world("unigram_mixture", num_concepts=3, vocab_size=2, doc_length=1, words=words)
     weights = TemperedSynthesizer(world, 0.0).log_weights(torch.tensor([[0]])).exp()
     np.testing.assert_allclose(weights, [[1 / 3] * 3], rtol=1e-12)
     weights = TemperedSynthesizer(world, 2.0).log_weights(torch.tensor([[0]])).exp()

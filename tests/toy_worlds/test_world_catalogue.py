@@ -82,19 +82,23 @@ def test_the_example_in_the_description_is_right(name: str) -> None:
 
 
 def test_an_unknown_world_is_named_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown world 'fact_view': did you mean 'fact_views'\?"):
+    with pytest.raises(ConfigError, match=r"unknown world 'fact_view' \(did you mean 'fact_views'\?\)"):
         make_world("fact_view")
-    with pytest.raises(ConfigError, match="unknown world 'zzz': known are uniform, "):
+    with pytest.raises(ConfigError, match=r"unknown world 'zzz' \(known: uniform, "):
         make_world("zzz")
 
 
 def test_an_unknown_parameter_is_named_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"'num_slot' of world 'fact_views': did you mean 'num_slots'\?"):
+    with pytest.raises(ConfigError, match=r"'num_slot' of world 'fact_views' \(did you mean 'num_slots'\?\)"):
         make_world("fact_views", num_slot=3)
     with pytest.raises(ConfigError, match=r"'num_concepts' of world 'topic_tree'"):
         make_world("topic_tree", num_concepts=3)
 
 
+TWO = {"num_concepts": 2, "vocab_size": 2}
+CHAIN = {"num_concepts": 1, "vocab_size": 2}
+ENTITY = {**CHAIN, "num_entities": 1, "num_properties": 2}
+FACTS = {"num_concepts": 2, "num_slots": 1, "num_values": 4, "num_stated": 1}
 OUT_OF_RANGE: list[tuple[str, dict[str, Any], str]] = [
     *[(name, {"doc_length": 0}, r"doc_length = 0 is out of range") for name in sorted(NAMES)],
     *[(name, {"vocab_size": 0}, r"vocab_size = 0 is out of range") for name in sorted(NAMES)],
@@ -157,7 +161,73 @@ OUT_OF_RANGE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "params", "message"), OUT_OF_RANGE)
+ROWS = [[0.5, 0.5], [0.9, 0.1]]
+TABLES: list[tuple[str, dict[str, Any]]] = [
+    ("unigram_mixture", {**TWO, "words": ROWS}),
+    ("markov_mixture", {**CHAIN, "transitions": [ROWS]}),
+    ("markov_mixture", {**CHAIN, "transitions": [ROWS], "initial": "sampled"}),
+    (
+        "hmm_mixture",
+        {**ENTITY, "memory": [[0, 1]], "transitions": [ROWS]},
+    ),
+    (
+        "fact_views",
+        {**FACTS, "tables": [[0], [3]]},
+    ),
+    (
+        "style_and_topic",
+        {**TWO, "num_styles": 2, "topics": ROWS, "styles": ROWS},
+    ),
+    ("topic_tree", {"vocab_size": 2, "root": [0.25, 0.75]}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), TABLES)
+def test_tables_stand_in_place_of_drawn_ones(name: str, params: dict[str, Any]) -> None:
+    """Lists and tensors are taken alike, whatever the seed, and `params` have them as JSON types."""
+    given = {key: torch.tensor(v) if isinstance(v, list) else v for key, v in params.items()}
+    world, again, source = make_world(name, **params), make_world(name, **given, seed=1), torch.Generator()
+    own = DRAWN[name]
+    if params.get("initial") != "sampled":  # the first token's distribution is still drawn
+        torch.testing.assert_close(getattr(world, own), getattr(again, own), rtol=1e-6, atol=0)
+    copy = make_world(name, **json.loads(json.dumps(again.params)))
+    d = world.sample(world.sample_concept(20, source), source)
+    c = again.sample_concept(20, source.manual_seed(0))
+    assert torch.equal(again.log_prob_given(d, c), copy.log_prob_given(d, c))
+
+
+def test_a_table_is_the_probability_that_it_says() -> None:
+    words = make_world("unigram_mixture", num_concepts=2, vocab_size=2, words=ROWS)
+    styles = make_world("style_and_topic", **TWO, num_styles=1, style_share=0.0, topics=ROWS)
+    chains = make_world("markov_mixture", num_concepts=1, vocab_size=2, transitions=[ROWS])
+    facts = make_world("fact_views", **FACTS, tables=[[0], [3]])
+    one = torch.tensor([[1]])
+    assert words.log_likelihood(one).exp().tolist() == [pytest.approx([0.5, 0.1])]
+    assert styles.log_likelihood(one).exp().tolist() == [pytest.approx([0.5, 0.1])]
+    assert chains.log_prob(torch.tensor([[1, 0], [0, 0]])).exp().tolist() == pytest.approx([0.45, 0.25])
+    assert facts.log_likelihood(torch.tensor([[3]])).exp().tolist() == [pytest.approx([0.005, 0.985])]
+
+
+WRONG_TABLES: list[tuple[str, dict[str, Any], str]] = [
+    ("unigram_mixture", {"vocab_size": 2, "words": ROWS}, r"words = .* in the shape \(16, 2\)"),
+    ("unigram_mixture", {**CHAIN, "words": [[0.5]]}, "words = .* in the shape"),
+    ("unigram_mixture", {**CHAIN, "words": "ab"}, "words = 'ab' .* in the shape"),
+    ("unigram_mixture", {**CHAIN, "words": [[0.5, 0.6]]}, "each row .* sums to 1"),
+    ("unigram_mixture", {**CHAIN, "words": [[1.5, -0.5]]}, "probabilities"),
+    ("markov_mixture", {**CHAIN, "transitions": ROWS}, "transitions = "),
+    (
+        "hmm_mixture",
+        {**ENTITY, "memory": [[0, 2]]},
+        "integers from 0 to 1",
+    ),
+    ("hmm_mixture", {**ENTITY, "transitions": [[1.0]]}, "transitions = "),
+    ("fact_views", {"num_concepts": 1, "tables": [[0.5] * 12]}, "tables = .* integers from 0 to 11"),
+    ("style_and_topic", {"vocab_size": 2, "styles": ROWS}, "styles = "),
+    ("topic_tree", {"vocab_size": 2, "root": [0.0, float("nan")]}, "root = .* finite"),
+]
+
+
+@pytest.mark.parametrize(("name", "params", "message"), OUT_OF_RANGE + WRONG_TABLES)
 def test_a_parameter_out_of_range_is_named(name: str, params: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_world(name, **params)

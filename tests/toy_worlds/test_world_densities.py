@@ -14,7 +14,6 @@ import torch
 from small_worlds import FINITE, every_document, small_world
 from torch.testing import assert_close
 
-from sbp_bayes.base.errors import ConceptError, ConfigError
 from toy_worlds import make_world
 from toy_worlds.hidden_markov import forward
 from toy_worlds.knowledge.biography_words import ATTRIBUTES, NAMES
@@ -123,12 +122,6 @@ def test_facts_that_are_noise_tell_nothing() -> None:
     world = make_world("fact_views", num_concepts=3, num_slots=3, num_values=2, num_stated=2, noise=1.0)
     d = every_document(world)
     assert_close(world.log_likelihood(d), world.log_prob(d)[:, None].expand(-1, 3), **EXACT)
-
-
-def test_tables_are_replaced_whole() -> None:
-    world = make_world("fact_views", num_concepts=2)
-    with pytest.raises(ConfigError, match=r"tables = \(2, 3\)"):
-        world.set_tables(torch.zeros(2, 3, dtype=torch.int64))
 
 
 def test_the_table_of_style_and_topic_mixes_both() -> None:
@@ -292,21 +285,6 @@ def test_the_tree_is_the_formula() -> None:
     assert_close(log_prob.exp(), torch.tensor(expected, dtype=torch.float64), **EXACT)
     padded = torch.nn.functional.pad(d, (0, 4), value=-1)
     assert torch.equal(world.log_prob_given(padded, c.expand(len(d), -1, -1)), log_prob)
-
-
-@pytest.mark.parametrize(
-    ("method", "arguments"),
-    [
-        ("log_prob", ["d"]),
-        ("log_prob_pair", ["d", "d"]),
-        ("next_token_log_probs", ["d"]),
-        ("sample_posterior", ["d", 3, torch.Generator()]),
-    ],
-)
-def test_the_tree_says_that_it_has_no_closed_form(method: str, arguments: list[Any]) -> None:
-    world, d = make_world("topic_tree"), torch.zeros(1, 2, dtype=torch.int64)
-    with pytest.raises(ConceptError, match="topic_tree has no closed form"):
-        getattr(world, method)(*(d if argument == "d" else argument for argument in arguments))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says here what a process needed")

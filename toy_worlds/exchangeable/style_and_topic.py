@@ -12,7 +12,14 @@ from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.finite import FiniteConceptModel
 from toy_worlds.tables import sum_rows, take_rows
-from toy_worlds.world import Parameters, Table, require_count, require_number, require_probabilities, require_seed
+from toy_worlds.world import (
+    Parameters,
+    Table,
+    require_count,
+    require_number,
+    require_probabilities,
+    require_seed,
+)
 
 
 class StyleAndTopic(Parameters, FiniteConceptModel):
@@ -35,11 +42,12 @@ class StyleAndTopic(Parameters, FiniteConceptModel):
         topics: word distributions in place of drawn ones, (num_concepts, vocab_size).
         styles: the same of styles, (num_styles, vocab_size).
 
-    Example: one word each for topics (0) and (1), and for the styles (0) and (1), λ = ½. Topic 0 gives "0" certainly in style 0 and with ½ in style 1. P("0" | topic 0) =
-    ¾, P("00" | topic 0) = (1 + ¼) / 2 = 0.625, more than ¾²; P("0" | d1 = "0") = ¾ · ¾ + ¼ · ¼ = 0.625.
+    Example: one word each for topics (0) and (1), and for the styles (0) and (1), λ = ½. Topic 0 gives "0"
+    certainly in style 0 and with ½ in style 1. P("0" | topic 0) = ¾, P("00" | topic 0) = (1 + ¼) / 2 =
+    0.625, more than ¾²; P("0" | d1 = "0") = ¾ · ¾ + ¼ · ¼ = 0.625.
 
-        >>> word = [[1, 0], [0, 1]]
-        >>> world = StyleAndTopic(num_concepts=2, num_styles=2, vocab_size=2, topics=word, styles=word)
+        >>> certain = [[1, 0], [0, 1]]
+        >>> world = StyleAndTopic(num_concepts=2, num_styles=2, vocab_size=2, topics=certain, styles=certain)
         >>> d, word = torch.tensor([[0, 0]]), torch.tensor([[0]])
         >>> round(world.log_likelihood(d)[0, 0].exp().item(), 4)
         0.625

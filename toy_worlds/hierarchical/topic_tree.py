@@ -4,13 +4,21 @@ Shapes: N documents, T time, L leaves, V vocabulary.
 """
 
 import math
+
 import torch
 from torch import Tensor
 
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept.conjugate import log_dirichlet
 from sbp_bayes.concept.documents import PAD, check_documents
-from toy_worlds.world import Parameters, Table, require_count, require_number, require_probabilities, require_seed
+from toy_worlds.world import (
+    Parameters,
+    Table,
+    require_count,
+    require_number,
+    require_probabilities,
+    require_seed,
+)
 
 
 class TopicTree(Parameters):

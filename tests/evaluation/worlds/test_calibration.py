@@ -87,8 +87,8 @@ def test_the_exact_synthesizer_is_at_the_noise_floor():
 
 def test_where_documents_name_their_concept_the_diagram_is_the_diagonal():
     """Two concepts, mixed in d1 alone: P(ĉ | d1) is uneven, and d2 names its concept almost surely."""
-    world = make_world("unigram_mixture", num_concepts=2, vocab_size=2, doc_length=60)
-    world.log_table_RK = torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64).log()
+    words = [[0.9, 0.1], [0.1, 0.9]]
+    world = make_world("unigram_mixture", num_concepts=2, vocab_size=2, doc_length=60, words=words)
     d1 = torch.tensor([[0, -1], [0, 0], [1, 0], [1, -1], [1, 1]]).repeat(40, 1)
     found = concept_calibration(
         world, PosteriorSynthesizer(world), d1, samples_per_document=50, seed=0, num_bins=5
@@ -129,8 +129,8 @@ class Fixed:
 
 
 def test_documents_that_no_concept_writes_are_counted():
-    world = make_world("unigram_mixture", num_concepts=2, vocab_size=3, doc_length=2)
-    world.log_table_RK = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.0, 0.0]], dtype=torch.float64).log()
+    words = [[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]]
+    world = make_world("unigram_mixture", num_concepts=2, vocab_size=3, doc_length=2, words=words)
     d1 = torch.tensor([[0, 0], [1, 1]])
     found = concept_calibration(world, Fixed([0, 2]), d1, samples_per_document=3, seed=0)
     assert found.impossible_share == 1

@@ -67,9 +67,8 @@ def test_exactly_any_synthesizer_by_a_double_sum():
 
 
 def test_impossible_pairs_weigh_nothing():
-    world = make_world("unigram_mixture", num_concepts=2, vocab_size=3, doc_length=2)
-    table = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]], dtype=torch.float64)
-    world.log_table_RK = table.log()
+    words = [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]
+    world = make_world("unigram_mixture", num_concepts=2, vocab_size=3, doc_length=2, words=words)
     assert exact_fidelity(world, PosteriorSynthesizer(world)).kl == pytest.approx(0.0, abs=1e-12)
     information = exact_fidelity(world, UnconditionalSynthesizer(world)).kl
     assert information == pytest.approx(mutual_information(world).value, rel=1e-10)
@@ -184,8 +183,8 @@ def test_what_cannot_be_measured_is_named():
         measure_fidelity(MARKOV, exact, d1, d2[:3])
     with pytest.raises(ConfigError, match="pairs"):
         exact_fidelity(make_world("uniform"), PosteriorSynthesizer(make_world("uniform")))
-    world = make_world("unigram_mixture", num_concepts=2, vocab_size=2, doc_length=1)
-    world.log_table_RK = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64).log()
+    always = [[1.0, 0.0], [1.0, 0.0]]
+    world = make_world("unigram_mixture", num_concepts=2, vocab_size=2, doc_length=1, words=always)
     zeros = torch.zeros(3, 1, dtype=torch.int64)
     with pytest.raises(ConfigError, match=r"d2 = \[1\] .* probability above 0"):
         measure_fidelity(world, PosteriorSynthesizer(world), zeros, torch.tensor([[0], [1], [1]]))
