@@ -9,7 +9,7 @@ import torch
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import EOS
-from sbp_bayes.evaluation.worlds import next_world_token, recall_items, score_recall
+from sbp_bayes.evaluation import next_world_token, recall_items, score_recall
 from sbp_bayes.lm import LMConfig, Transformer
 from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 from toy_worlds import make_world

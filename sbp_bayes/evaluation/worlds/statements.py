@@ -15,8 +15,8 @@ from torch import Tensor
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.concept.documents import PAD
-from sbp_bayes.evaluation.fidelity import mean_interval, ratio_interval
 from sbp_bayes.evaluation.intervals import LEVEL, Interval
+from sbp_bayes.evaluation.worlds.fidelity import mean_interval, ratio_interval
 
 StatedDocument = str | Tensor | Sequence[int]
 """A document as text, or as world tokens (T,)."""
