@@ -77,7 +77,7 @@ def test_settings_are_those_of_the_world_that_is_named() -> None:
     settings["worlds"]["uniform"]["documents_per_concept"] = 3
     assert decode_toy(settings | {"world": "uniform"}).documents_per_concept == 3
     assert toy_config("uniform").documents_per_concept == 12
-    with pytest.raises(ConfigError, match=r"world = 'nowhere': expected one of dirichlet_markov, "):
+    with pytest.raises(ConfigError, match=r"world = 'nowhere': expected one of biographies, "):
         decode_toy(settings | {"world": "nowhere"})
 
 
