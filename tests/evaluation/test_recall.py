@@ -94,6 +94,7 @@ def test_questions_ask_for_facts(name):
     """A candidate may follow; the world's own answers are the Bayes-optimal ones; the seed decides all."""
     world = WORLDS[name]
     items = recall_items(world, 1, 400)
+    assert items.prompts.shape == (400, 7 if name == "biographies" else 1)  # one statement, and the question
     after = world.next_token_log_probs(items.prompts).exp()
     inside = after.gather(1, items.candidates)
     assert (inside > 0).all()
