@@ -40,8 +40,8 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
         "parameters": {"num_concepts": 30, "num_slots": 6, "num_values": 6, "num_stated": 4, "noise": 0.02},
     },
     "biographies": {
-        "documents_per_concept": 30,
-        "parameters": {"num_concepts": 30, "num_attributes": 6, "num_values": 6, "num_stated": 3},
+        "documents_per_concept": 8,
+        "parameters": {"num_concepts": 60, "num_attributes": 8, "num_values": 8, "num_stated": 3},
     },
     "style_and_topic": {
         "documents_per_concept": 60,

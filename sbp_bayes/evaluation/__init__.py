@@ -33,6 +33,15 @@ from sbp_bayes.evaluation.worlds.fidelity import (
     score_pairs,
 )
 from sbp_bayes.evaluation.worlds.probe import BeliefProbe, belief_probe, hidden_states, linear_probe
+from sbp_bayes.evaluation.worlds.recall import (
+    FactWorld,
+    RecallItems,
+    RecallScores,
+    next_world_token,
+    recall_items,
+    score_recall,
+)
+from sbp_bayes.evaluation.worlds.statements import StatementWorld, statement_quality
 
 __all__ = [
     "SCORES",
@@ -43,6 +52,7 @@ __all__ = [
     "DocumentScores",
     "Estimate",
     "ExactFidelity",
+    "FactWorld",
     "Fidelity",
     "Interval",
     "PairQuality",
@@ -50,7 +60,10 @@ __all__ = [
     "PairSimilarity",
     "QualityConfig",
     "QualityReport",
+    "RecallItems",
+    "RecallScores",
     "ReliabilityBin",
+    "StatementWorld",
     "arm_flops",
     "belief_probe",
     "concept_calibration",
@@ -64,11 +77,15 @@ __all__ = [
     "mean_over_seeds",
     "mean_over_seeds_and_documents",
     "measure_fidelity",
+    "next_world_token",
     "pair_arms",
     "pair_quality",
     "pair_similarity",
     "quality_report",
+    "recall_items",
     "score_corpus",
     "score_pairs",
+    "score_recall",
     "share_interval",
+    "statement_quality",
 ]

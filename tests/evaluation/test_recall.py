@@ -9,7 +9,7 @@ import torch
 
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.records import EOS
-from sbp_bayes.evaluation.worlds import next_world_token, recall_items, score_recall
+from sbp_bayes.evaluation import next_world_token, recall_items, score_recall
 from sbp_bayes.lm import LMConfig, Transformer
 from sbp_bayes.synthesizer.vocabulary import NUM_SPECIAL
 from toy_worlds import make_world
@@ -94,6 +94,7 @@ def test_questions_ask_for_facts(name):
     """A candidate may follow; the world's own answers are the Bayes-optimal ones; the seed decides all."""
     world = WORLDS[name]
     items = recall_items(world, 1, 400)
+    assert items.prompts.shape == (400, 7 if name == "biographies" else 1)  # one statement, and the question
     after = world.next_token_log_probs(items.prompts).exp()
     inside = after.gather(1, items.candidates)
     assert (inside > 0).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.evaluation.worlds import statement_quality
+from sbp_bayes.evaluation import statement_quality
 from sbp_bayes.synthesizer import PosteriorSynthesizer
 from toy_worlds import make_world
 

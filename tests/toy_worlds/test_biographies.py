@@ -188,6 +188,7 @@ def test_tokens_outside_the_vocabulary_are_read_as_no_sentence():
     d = every_document(world)[0].tolist()
     assert world.parse([*d[:4], -2, *d[5:]]) == [world.parse(d)[0], None]
     assert world.parse([*d[:4], PAD, *d[5:]]) == [world.parse(d)[0], None]
+    assert world.parse([*d[:3], PAD, *d[3:]]) == [None, None, None]
     assert world.parse([*d[:4], len(world.words), *d[5:]]) == [world.parse(d)[0], None]
     assert world.parse([*d[:4], PAD, PAD]) == [world.parse(d)[0]]
     assert world.parse([]) == world.parse("") == []

@@ -148,10 +148,10 @@ OUT_OF_RANGE: list[tuple[str, dict[str, Any], str]] = [
     (
         "biographies",
         {"num_concepts": 2, "tables": [[0] * 8]},
-        "tables = .* 2 rows of 8 integers from 0 to 11",
+        r"tables = .* numbers in the shape \(2, 8\)",
     ),
-    ("biographies", {"num_concepts": 1, "tables": [[0] * 7]}, "tables = .* 1 rows of 8"),
-    ("biographies", {"num_concepts": 1, "tables": [[0] * 7 + [12]]}, "tables = .* from 0 to 11"),
+    ("biographies", {"num_concepts": 1, "tables": [[0] * 7]}, r"tables = .* in the shape \(1, 8\)"),
+    ("biographies", {"num_concepts": 1, "tables": [[0] * 7 + [12]]}, "tables = .* integers from 0 to 11"),
     ("biographies", {"num_concepts": 1, "tables": [[0] * 7 + [0.5]]}, "tables = .* integers"),
     ("style_and_topic", {"num_styles": 0}, "num_styles = 0"),
     ("style_and_topic", {"style_share": 2}, r"style_share = 2 .* number in \[0.0, 1.0\]"),

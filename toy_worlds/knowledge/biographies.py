@@ -16,7 +16,7 @@ from sbp_bayes.concept.documents import PAD, check_documents, document_lengths
 from toy_worlds.knowledge.biography_grammar import SENTENCE, BiographyGrammar, Statement
 from toy_worlds.knowledge.biography_words import ATTRIBUTES, NAMES
 from toy_worlds.tables import TableWorld
-from toy_worlds.world import require_count, require_number, require_seed
+from toy_worlds.world import Table, require_count, require_integers, require_number, require_seed
 
 MOST_VALUES = min(len(attribute.values) for attribute in ATTRIBUTES)
 """Number of values that every attribute has."""
@@ -109,9 +109,9 @@ class Biographies(_Persons):
         num_names: distinct names, from 1 to num_concepts and 100; person c has the name number c modulo
             num_names. None gives every person a name of their own.
         seed: draws the tables.
-        tables: value of each attribute, from 0 to V − 1, of every person, in place of drawn ones.
         vocab_size: number of words, if it is given at all: names, words of phrases, and F · V values.
         doc_length: 4 · S if it is given at all.
+        tables: each person's value of every attribute in place of drawn ones, (num_concepts, num_attributes).
 
     Example: F = 2, V = 2, S = 1, M = 1, noise = 0.2; Ada has values (0, 0), Alan (0, 1). "Ada hails from
     Boston" has P(d) = ½ · ½ · 0.9, given itself ½ · 0.9; behind "Ada" both attributes are equally probable.
@@ -138,9 +138,9 @@ class Biographies(_Persons):
         noise: float = 0.02,
         num_names: int | None = None,
         seed: int = 0,
-        tables: Sequence[Sequence[int]] | None = None,
         vocab_size: int | None = None,
         doc_length: int | None = None,
+        tables: Table | None = None,
     ) -> None:
         require_count("num_concepts", num_concepts)
         self.num_attributes = _count("num_attributes", num_attributes, len(ATTRIBUTES))
@@ -157,18 +157,13 @@ class Biographies(_Persons):
         words, length = len(grammar.words), SENTENCE * num_stated
         require(vocab_size in (None, words), "vocab_size", vocab_size, f"the number of words, {words}")
         require(doc_length in (None, length), "doc_length", doc_length, f"4 · num_stated = {length}")
-        self.tables, self.tables_KF = tables, self._tables(num_concepts, tables)
+        self.tables, shape = tables, (num_concepts, num_attributes)
+        if tables is None:
+            self.tables_KF = torch.randint(num_values, shape, generator=torch_generator(seed, "biographies"))
+        else:
+            self.tables_KF = require_integers("tables", tables, shape, num_values)
         true_KFV = torch.nn.functional.one_hot(self.tables_KF, num_values).double()
         super().__init__(grammar, (1.0 - noise) * true_KFV + noise / num_values, num_stated)
-
-    def _tables(self, num_concepts: int, tables: Sequence[Sequence[int]] | None) -> Tensor:
-        shape, values = (num_concepts, self.num_attributes), range(self.num_values)
-        if tables is None:
-            return torch.randint(len(values), shape, generator=torch_generator(self.seed, "biographies"))
-        fits = len(tables) == num_concepts and all(len(row) == self.num_attributes for row in tables)
-        fits = fits and all(type(value) is int and value in values for row in tables for value in row)
-        require(fits, "tables", tables, f"{shape[0]} rows of {shape[1]} integers from 0 to {values[-1]}")
-        return torch.tensor(tables)
 
     def to_text(self, document: Tensor | Sequence[int]) -> str:
         """Return a document's tokens (T,) as English text.

@@ -79,8 +79,8 @@ class BiographyGrammar:
     def attributes_stated(self, d_NT: Tensor) -> Tensor:
         """Return the attribute of each sentence's phrase, int64 (N, S), `PAD` where there is none."""
         sentences_NS4 = _sentences(d_NT)
-        attribute_NS = self._attribute_of_phrase_RR[sentences_NS4[:, :, 1], sentences_NS4[:, :, 2]]
-        return attribute_NS.masked_fill((sentences_NS4[:, :, 1:3] == PAD).any(dim=2), PAD)
+        # Padding, −1, indexes the last word, which is a value and in no phrase.
+        return self._attribute_of_phrase_RR[sentences_NS4[:, :, 1], sentences_NS4[:, :, 2]]
 
     def token_log_probs(self, d_NT: Tensor) -> Tensor:
         """Return the log of what the grammar says of d_t given d_<t, (N, T); 0 at fitting names and values.
@@ -99,7 +99,7 @@ class BiographyGrammar:
         log_first_NS = going_on_NS.log() - phrases_left_S.double().log()
         log_second_NS = -going_on_NS.clamp(min=1).log()
         is_new_NS = (stated_NSF & left_NSF).any(dim=2)
-        fits_NS = (attribute_NS != PAD) & (self._attribute_of_value_R[value_NS] == attribute_NS)
+        fits_NS = self._attribute_of_value_R[value_NS] == attribute_NS
         log_probs_NS4 = torch.stack(
             [
                 _log_one_if((name_NS < len(self.names)) & (sentence_S < len(self.attributes))),

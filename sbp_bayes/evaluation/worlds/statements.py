@@ -83,8 +83,8 @@ def statement_quality(
 
     - "malformed": a sentence of d2 is none, or there is no sentence at all;
     - "repetition": d2 states an attribute of a subject more than once;
-    - "duplicate": the same words as an earlier d2's (it grows with their number, so compare equal numbers;
-      its interval is that of independent documents, which these are not);
+    - "duplicate": the same words as an earlier d2's. It grows with their number: compare equal numbers, and
+      give each real document once. Its interval is that of independent documents, which these are not;
     - "non_factual": a statement is false of the person named, or nobody has the name. Of namesakes the one
       counts of whom the fewest of d2's statements are false;
     - "irrelevant": a statement is about another subject than d1's;
