@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sbp_bayes.lm.buffers import contiguous, empty_like
 from sbp_bayes.lm.masks import CachedMask, CausalMask
 
 QUERIES, KEYS = 128, 128
@@ -53,9 +54,10 @@ def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: Cache
 class _Blocked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask) -> Tensor:
-        k_BGSE, v_BGSE = k_BGSE.contiguous(), v_BGSE.contiguous()
-        scaled_q = (_by_shared_keys(q_BHTE, k_BGSE) * q_BHTE.shape[-1] ** -0.5).contiguous()
-        mixed_BTHE = torch.empty_like(q_BHTE.transpose(1, 2), memory_format=torch.contiguous_format)
+        k_BGSE, v_BGSE = contiguous(k_BGSE), contiguous(v_BGSE)
+        q = _by_shared_keys(q_BHTE, k_BGSE)
+        scaled_q = torch.mul(q, q_BHTE.shape[-1] ** -0.5, out=empty_like(q))
+        mixed_BTHE = empty_like(q_BHTE.transpose(1, 2))
         mixed = _by_shared_keys(mixed_BTHE.transpose(1, 2), k_BGSE)
         kept = []
         for queries, keys in _blocks(mask):
@@ -72,14 +74,13 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, d_mixed_BHTE: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         scaled_q, k_BGSE, v_BGSE, mixed_BTHE, *kept = ctx.saved_tensors
         # Σ over keys of weight · ∂/∂weight is the same for a query's whole row.
-        along_BHT1 = (d_mixed_BHTE * mixed_BTHE.transpose(1, 2)).sum(-1, keepdim=True)
-        along = _by_shared_keys(along_BHT1, k_BGSE)
-        d_mixed = _by_shared_keys(d_mixed_BHTE, k_BGSE).contiguous()
+        d_mixed_BTHE = d_mixed_BHTE.transpose(1, 2)
+        along_BTH1 = torch.mul(d_mixed_BTHE, mixed_BTHE, out=empty_like(mixed_BTHE)).sum(-1, keepdim=True)
+        along = _by_shared_keys(along_BTH1.transpose(1, 2), k_BGSE)
+        d_mixed = contiguous(_by_shared_keys(d_mixed_BHTE, k_BGSE))
         summed = torch.promote_types(k_BGSE.dtype, torch.float32)
-        d_q, (d_k, d_v) = (
-            torch.empty_like(scaled_q),
-            (torch.zeros_like(x, dtype=summed) for x in (k_BGSE, v_BGSE)),
-        )
+        d_q = empty_like(scaled_q)
+        d_k, d_v = (empty_like(x, dtype=summed).zero_() for x in (k_BGSE, v_BGSE))
         for number, (queries, keys) in enumerate(_blocks(ctx.mask)):
             weights = kept[number] if kept else _weights(scaled_q, k_BGSE, ctx.mask, queries, keys)
             d_out = d_mixed[:, :, queries]
@@ -89,7 +90,7 @@ class _Blocked(torch.autograd.Function):
             d_q[:, :, queries] = _product(d_scores, k_BGSE[:, :, keys])
             d_k[:, :, keys] += _product_over_queries(d_scores, scaled_q[:, :, queries])
         d_q_BHTE = d_q.mul_(scaled_q.shape[-1] ** -0.5).transpose(2, 3).flatten(1, 2)
-        return d_q_BHTE, d_k.to(k_BGSE.dtype), d_v.to(v_BGSE.dtype), None
+        return d_q_BHTE, contiguous(d_k, k_BGSE.dtype), contiguous(d_v, v_BGSE.dtype), None
 
 
 def _by_shared_keys(x_BHTE: Tensor, k_BGSE: Tensor) -> Tensor:
@@ -116,8 +117,10 @@ def _weights(scaled_q: Tensor, k_BGSE: Tensor, mask: CausalMask, queries: slice,
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """Return left (B, G, L, R, X) · right (B, G, X, Y), the L·R rows of a group in one product."""
-    rows = torch.bmm(left.flatten(2, 3).flatten(0, 1), right.flatten(0, 1))
-    return rows.view(*left.shape[:-1], right.shape[-1])
+    out = empty_like(left, shape=(*left.shape[:-1], right.shape[-1]))
+    rows = out.flatten(2, 3).flatten(0, 1)
+    torch.bmm(left.flatten(2, 3).flatten(0, 1), right.flatten(0, 1), out=rows)
+    return out
 
 
 def _product_over_queries(left: Tensor, right: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sbp_bayes.base.operators import silu_gradient
+from sbp_bayes.lm.buffers import contiguous, empty_like
 from sbp_bayes.lm.config import RopeScaling
 
 
@@ -93,12 +94,22 @@ def rotary_table(num_positions: int, frequencies: Tensor) -> Tensor:
 
 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
-    return torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_()[..., None]
+    return _inner(x, x).div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    """Return Σ x · y over the last dimension, (…, 1)."""
+    return torch.mul(x, y, out=empty_like(x)).sum(dim=-1, keepdim=True)
+
+
+def _product(x: Tensor, right: Tensor) -> Tensor:
+    """Return x (…, X) · right (X, Y)."""
+    return torch.matmul(x, right, out=empty_like(x, shape=(*x.shape[:-1], right.shape[-1])))
 
 
 def _through_norm(d_unit: Tensor, unit: Tensor, inverse_rms: Tensor) -> Tensor:
     """∂/∂x of x / rms(x), in d_unit's memory: the part of d_unit along x drops out."""
-    along = torch.linalg.vecdot(d_unit, unit).div_(-unit.shape[-1])[..., None]
+    along = _inner(d_unit, unit).div_(-unit.shape[-1])
     return d_unit.addcmul_(unit, along).mul_(inverse_rms)
 
 
@@ -109,14 +120,14 @@ def _turn_(x_BTJE: Tensor, turns: Tensor) -> Tensor:
 
 
 def _weight_gradient(d_out: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    return (d_out.flatten(0, -2).T @ x.flatten(0, -2)).to(dtype)
+    return contiguous(_product(d_out.flatten(0, -2).T, x.flatten(0, -2)), dtype)
 
 
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
         inverse_rms = _inverse_rms(x, eps)
-        unit = x * inverse_rms
+        unit = torch.mul(x, inverse_rms, out=empty_like(x))
         ctx.save_for_backward(unit, inverse_rms, gain_D)
         return unit * gain_D
 
@@ -136,54 +147,57 @@ class _NormLinear(torch.autograd.Function):
         ctx: Any, x: Tensor, gain_D: Tensor, weight_FD: Tensor, eps: float, dtype: torch.dtype
     ) -> Tensor:
         inverse_rms = _inverse_rms(x, eps)
-        unit, scaled_FD = (x * inverse_rms).to(dtype), (weight_FD * gain_D).to(dtype)
+        unit = torch.mul(x, inverse_rms, out=empty_like(x, dtype=dtype))
+        scaled_FD = torch.mul(weight_FD, gain_D, out=empty_like(weight_FD, dtype=dtype))
         ctx.save_for_backward(unit, inverse_rms, gain_D, weight_FD, scaled_FD)
-        return unit @ scaled_FD.T
+        return _product(unit, scaled_FD.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         unit, inverse_rms, gain_D, weight_FD, scaled_FD = ctx.saved_tensors
         d_scaled_FD = _weight_gradient(d_out, unit, weight_FD.dtype)
-        d_unit = (d_out @ scaled_FD).to(inverse_rms.dtype)
-        d_x = _through_norm(d_unit, unit.to(inverse_rms.dtype), inverse_rms)
-        return d_x, (d_scaled_FD * weight_FD).sum(dim=0), d_scaled_FD * gain_D, None, None
+        d_unit = contiguous(_product(d_out, scaled_FD), inverse_rms.dtype)
+        d_x = _through_norm(d_unit, contiguous(unit, inverse_rms.dtype), inverse_rms)
+        d_gain_D = (d_scaled_FD * weight_FD).sum(dim=0)
+        return d_x, d_gain_D, d_scaled_FD.mul_(gain_D), None, None
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_FD: Tensor, dtype: torch.dtype) -> Tensor:
-        rounded, rounded_FD = x.to(dtype), weight_FD.to(dtype)
+        rounded, rounded_FD = contiguous(x, dtype), contiguous(weight_FD, dtype)
         ctx.save_for_backward(rounded, rounded_FD)
         ctx.dtypes = x.dtype, weight_FD.dtype
-        return rounded @ rounded_FD.T
+        return _product(rounded, rounded_FD.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
         rounded, rounded_FD = ctx.saved_tensors
         dtype, weight_dtype = ctx.dtypes
-        return (d_out @ rounded_FD).to(dtype), _weight_gradient(d_out, rounded, weight_dtype), None
+        d_x = contiguous(_product(d_out, rounded_FD), dtype)
+        return d_x, _weight_gradient(d_out, rounded, weight_dtype), None
 
 
 class _SwigluLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor, weight_DF: Tensor, dtype: torch.dtype) -> Tensor:
-        gate_up, rounded_DF = gate_up.to(dtype), weight_DF.to(dtype)
+        gate_up, rounded_DF = contiguous(gate_up, dtype), contiguous(weight_DF, dtype)
         gate, up = gate_up.chunk(2, dim=-1)
-        hidden = F.silu(gate).mul_(up)
+        hidden = F.silu(empty_like(gate).copy_(gate), inplace=True).mul_(up)
         ctx.save_for_backward(gate_up, hidden, rounded_DF)
         ctx.weight_dtype = weight_DF.dtype
-        return hidden @ rounded_DF.T
+        return _product(hidden, rounded_DF.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
         gate_up, hidden, rounded_DF = ctx.saved_tensors
         d_weight_DF = _weight_gradient(d_out, hidden, ctx.weight_dtype)
-        d_hidden, d_gate_up = d_out @ rounded_DF, torch.empty_like(gate_up)
+        d_hidden, d_gate_up = _product(d_out, rounded_DF), empty_like(gate_up)
         (gate, up), (d_gate, d_up) = gate_up.chunk(2, dim=-1), d_gate_up.chunk(2, dim=-1)
-        torch.mul(F.silu(gate), d_hidden, out=d_up)
+        F.silu(d_up.copy_(gate), inplace=True).mul_(d_hidden)
         silu_gradient(d_hidden.mul_(up), gate, d_gate)
         return d_gate_up, d_weight_DF, None
 
@@ -191,18 +205,18 @@ class _SwigluLinear(torch.autograd.Function):
 class _NormAndRotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_BTJE: Tensor, gain_JE: Tensor, turns: Tensor, eps: float) -> Tensor:
-        turned = x_BTJE.to(gain_JE.dtype, copy=True, memory_format=torch.contiguous_format)
+        turned = empty_like(x_BTJE, dtype=gain_JE.dtype).copy_(x_BTJE)
         inverse_rms = _inverse_rms(turned, eps)
         ctx.save_for_backward(x_BTJE, inverse_rms, gain_JE, turns)
-        return _turn_(turned.mul_(inverse_rms).mul_(gain_JE), turns).to(x_BTJE.dtype)
+        return contiguous(_turn_(turned.mul_(inverse_rms).mul_(gain_JE), turns), x_BTJE.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x_BTJE, inverse_rms, gain_JE, turns = ctx.saved_tensors
-        d_scaled = d_out.to(gain_JE.dtype, copy=True, memory_format=torch.contiguous_format)
+        d_scaled = empty_like(d_out, dtype=gain_JE.dtype).copy_(d_out)
         _turn_(d_scaled, turns.conj().resolve_conj())
-        unit = x_BTJE * inverse_rms
-        d_gain_JE = (d_scaled * unit).sum(dim=(0, 1))
+        unit = torch.mul(x_BTJE, inverse_rms, out=empty_like(d_scaled))
+        d_gain_JE = torch.mul(d_scaled, unit, out=empty_like(unit)).sum(dim=(0, 1))
         d_x = _through_norm(d_scaled.mul_(gain_JE), unit, inverse_rms)
-        return d_x.to(x_BTJE.dtype), d_gain_JE, None, None
+        return contiguous(d_x, x_BTJE.dtype), d_gain_JE, None, None

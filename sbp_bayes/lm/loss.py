@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sbp_bayes.base.records import IGNORE
+from sbp_bayes.lm.buffers import contiguous, empty_like
 
 CHUNK = 512
 """Positions whose logits exist at once: 4 MB at 2,048 tokens, within a core's caches."""
@@ -94,9 +95,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - autograd calls it by position
         ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, dtype: torch.dtype, z_loss: float
     ) -> tuple[Tensor, Tensor]:
-        d_hidden_ND, d_head_VD = torch.empty_like(hidden_ND), torch.zeros_like(head_VD)
+        d_hidden_ND, d_head_VD = empty_like(hidden_ND), empty_like(head_VD).zero_()
         nats, penalty = hidden_ND.new_zeros((2,), dtype=torch.float64)
-        rounded_ND, rounded_VD = hidden_ND.to(dtype), head_VD.to(dtype)
+        rounded_ND, rounded_VD = contiguous(hidden_ND, dtype), contiguous(head_VD, dtype)
         for chunk in _chunks(len(targets_N)):
             targets_C = targets_N[chunk]
             logits_CV = (rounded_ND[chunk] @ rounded_VD.T).to(hidden_ND.dtype)

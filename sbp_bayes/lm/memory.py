@@ -123,8 +123,8 @@ def _workspace(config: LMConfig, num_positions: int, matmul_dtype: torch.dtype |
     logits = 2 * chunk * config.vocab_size * (FLOAT + rounded)  # of two chunks, one of them going
     hidden = num_positions * config.width * FLOAT
     copies = (num_positions + config.vocab_size) * config.width * rounded
-    # ∂/∂(silu(gate) · up), silu(gate), and ∂/∂(gate, up)
-    feed_forward = 4 * num_positions * config.hidden_width * (matmul_dtype or torch.float32).itemsize
+    # ∂/∂(silu(gate) · up), and ∂/∂(gate, up)
+    feed_forward = 3 * num_positions * config.hidden_width * (matmul_dtype or torch.float32).itemsize
     return hidden + max(logits + copies, feed_forward)
 
 
