@@ -11,7 +11,7 @@ from experiments.toy_validation.data import ToyData, world_tokens
 from sbp_bayes.base.seeds import torch_generator
 from sbp_bayes.concept import ConceptModel, ExactModel
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation.worlds import (
+from sbp_bayes.evaluation import (
     FactWorld,
     StatementWorld,
     next_world_token,

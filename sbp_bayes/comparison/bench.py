@@ -136,5 +136,5 @@ class Bench(Protocol):
         ...
 
     def examine(self, models: Sequence[Path], work: Workspace) -> Manifest | None:
-        """Ask an arm's models, several as an ensemble, what they know, as a stage; None where nothing is asked."""
+        """Ask an arm's models (an ensemble) what they know, as a stage; None where nothing is asked."""
         ...

@@ -11,7 +11,7 @@ from sbp_bayes.evaluation.intervals import (
 )
 from sbp_bayes.evaluation.ledger import arm_flops
 from sbp_bayes.evaluation.losses import SCORES, evaluate, score_corpus
-from sbp_bayes.evaluation.scores import Arm, DocumentScores, pair_arms
+from sbp_bayes.evaluation.scores import DocumentScores, ScoresBySeed, pair_arms
 from sbp_bayes.evaluation.text.quality import (
     DocumentQuality,
     PairQuality,
@@ -45,7 +45,6 @@ from sbp_bayes.evaluation.worlds.statements import StatementWorld, statement_qua
 
 __all__ = [
     "SCORES",
-    "Arm",
     "BeliefProbe",
     "ConceptCalibration",
     "DocumentQuality",
@@ -63,6 +62,7 @@ __all__ = [
     "RecallItems",
     "RecallScores",
     "ReliabilityBin",
+    "ScoresBySeed",
     "StatementWorld",
     "arm_flops",
     "belief_probe",

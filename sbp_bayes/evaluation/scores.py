@@ -67,11 +67,11 @@ class DocumentScores(ArrayRecord):
         return cls(**values | {"corpus_fingerprint": str(values["corpus_fingerprint"])})
 
 
-Arm = Mapping[int, DocumentScores]
+ScoresBySeed = Mapping[int, DocumentScores]
 """Scores of one arm on one split, by the seed of its run."""
 
 
-def pair_arms(*arms: Arm) -> tuple[np.ndarray, np.ndarray]:
+def pair_arms(*arms: ScoresBySeed) -> tuple[np.ndarray, np.ndarray]:
     """Lay the losses of arms side by side, as intervals take them.
 
     Returns:

@@ -146,6 +146,7 @@ def test_figures_read_results_and_nothing_heavier(runs, tmp_path):
         f"assert main(['--runs', {str(runs)!r}, '--out', {str(tmp_path / 'out')!r}]) == 0; "
         "roots = ('torch', 'sacred', 'experiments', 'toy_worlds'); "
         "heavy = [m for m in sys.modules if m.split('.')[0] in roots "
-        "or m.startswith('sbp_bayes.') and m.split('.')[1] not in ('results', 'arms')]; assert not heavy, heavy"
+        "or m.startswith('sbp_bayes.') and m.split('.')[1] not in ('results', 'arms')]; "
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
