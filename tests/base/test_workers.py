@@ -14,7 +14,7 @@ import torch
 
 from sbp_bayes.base.errors import ConfigError, CorpusError, WorkerError
 from sbp_bayes.base.progress import current_display, progress, use_display
-from sbp_bayes.base.workers import side_by_side, usable_cores, worker_pool
+from sbp_bayes.base.workers import Task, in_order_of_need, side_by_side, usable_cores, worker_pool
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +50,42 @@ def test_one_worker_is_this_process_with_one_thread() -> None:
     assert results == [(0, os.getpid(), 1), (1, os.getpid(), 1)]
     assert torch.get_num_threads() == before
     assert side_by_side([]) == []
+
+
+def note(path: Path, name: str, seconds: float = 0.0) -> str:
+    """Write down when a task ends."""
+    time.sleep(seconds)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{name}\n")
+    return name.upper()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 5])
+def test_tasks_begin_when_what_they_need_is_done(tmp_path: Path, num_workers: int) -> None:
+    log = tmp_path / "log"
+    needs = {"d": ("b", "c", "not asked for"), "c": ("a",), "b": ("a",), "e": (), "a": ()}
+    tasks = {
+        name: Task(functools.partial(note, log, name, 0.05 * (name in "ae")), need)
+        for name, need in needs.items()
+    }
+    results = in_order_of_need(tasks, num_workers)
+    assert results == {name: name.upper() for name in needs}
+    assert list(results) == list(needs)
+    ended = log.read_text().split()
+    assert sorted(ended) == sorted(needs)
+    for name, need in needs.items():
+        assert all(ended.index(before) < ended.index(name) for before in need if before in needs)
+    if num_workers == 1:
+        assert ended == ["e", "a", "c", "b", "d"]  # of those that could begin, the one named first
+
+
+def test_a_task_that_fails_stops_the_others(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    tasks = {"a": Task(fail), "b": Task(functools.partial(note, log, "b"), ("a",))}
+    with pytest.raises(CorpusError, match="no such text"):
+        in_order_of_need(tasks, 2)
+    assert not log.exists()
+    assert in_order_of_need({}) == {}
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

@@ -343,3 +343,24 @@ def test_a_scaling_out_of_range_is_named(key: str, value: float) -> None:
 def test_a_value_out_of_range_is_named(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=key):
         dataclasses.replace(TINY, **{key: value})
+
+
+def test_dropout_thins_training_alone_and_keeps_the_mean() -> None:
+    config = LMConfig(
+        vocab_size=32, context_length=16, width=16, num_layers=2, num_heads=2, num_kv_heads=1, head_width=8,
+        hidden_width=24,
+    )  # fmt: skip
+    model = Transformer(config, seed=0)
+    inputs = torch.arange(16)[None]
+    plain = model(inputs)
+    model.set_dropout(0.5)
+    assert torch.equal(model.eval()(inputs), plain)
+    torch.manual_seed(0)
+    first, second = model.train()(inputs), model(inputs)
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(model(inputs), first)
+    block, x = model.layers[0], torch.ones(1, 4000, 16)
+    thinned = block.thinned(x)
+    assert set(thinned.unique().tolist()) == {0.0, 2.0}
+    assert abs(thinned.mean().item() - 1) < 5 / 64000**0.5  # five standard errors

@@ -134,6 +134,23 @@ def test_repeated_synthetic_text_is_counted_to_the_token(num_documents, share, s
         assert sorted(token for token in epoch if token != EOS) == sorted(np.concatenate(tokens))
 
 
+@given(share=st.floats(0, 1), num_steps=st.integers(1, 30), rows=st.integers(1, 8))
+def test_synthetic_rows_may_come_first(share, num_steps, rows) -> None:
+    """As many of them as mixed, all before the first real row; both streams from their beginning."""
+    sizes = {"synthetic_share": share, "num_steps": num_steps, "rows_per_batch": rows}
+    synthetic = CountingStream(num_tokens=4 * num_steps * rows + 4, first=SYNTHETIC)
+    first = Mixture(CountingStream(), synthetic, **sizes, order="synthetic_first")
+    mixed = Mixture(CountingStream(), synthetic, **sizes)
+    assert first.tokens_by_source(num_steps) == mixed.tokens_by_source(num_steps)
+    assert first.fingerprint != mixed.fingerprint
+    read = [sorted(first.batch(step).inputs[:, 0].tolist(), reverse=True) for step in range(num_steps)]
+    order = [number >= SYNTHETIC for batch in read for number in batch]
+    assert order == sorted(order, reverse=True)
+    for real in (False, True):
+        numbers = sorted(n % SYNTHETIC for batch in read for n in batch if (n < SYNTHETIC) == real)
+        assert numbers == list(range(len(numbers)))
+
+
 def test_no_steps_have_no_rows() -> None:
     mixture = mixture_of(0.5, 0, 4)
     assert mixture.tokens_by_source(0) == {"real": 0, "synthetic": 0}

@@ -109,6 +109,22 @@ def test_sigkill_and_resume_equal_the_uninterrupted_run(tmp_path, step) -> None:
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
+def test_dropout_resumes_to_the_bit(tmp_path) -> None:
+    """Each step draws its own numbers, so that a kill changes none; validation draws none."""
+    process = FORK.Process(target=killed_pretraining, args=(tmp_path / "killed", 7), kwargs={"dropout": 0.3})
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    for name in ("killed", "whole"):
+        torch.manual_seed(len(name))  # whatever the process has drawn before
+        pretrain_tiny(tmp_path / name, synthetic_share=0.5, dropout=0.3)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    pretrain_tiny(tmp_path / "without", synthetic_share=0.5)
+    assert losses(tmp_path / "without")[0] == losses(tmp_path / "whole")[0]  # the validation before any step
+    assert losses(tmp_path / "without")[1] != losses(tmp_path / "whole")[1]
+
+
 def test_a_finished_folder_is_returned_and_another_plan_refused(tmp_path) -> None:
     manifest = pretrain_tiny(tmp_path)
     assert pretrain_tiny(tmp_path) == manifest

@@ -63,7 +63,7 @@ def pretrain_tiny(directory: Path | Workspace, **changes: Any) -> Manifest:
     return pretrain(tiny_config(**changes), directory=directory, **inputs)
 
 
-def killed_pretraining(directory: Path, step: int) -> None:
+def killed_pretraining(directory: Path, step: int, **changes: Any) -> None:
     """Pretrain half on synthetic text with a checkpoint after each step, and die at batch `step`."""
     batch = Mixture.batch
 
@@ -73,4 +73,4 @@ def killed_pretraining(directory: Path, step: int) -> None:
         return batch(mixture, number)
 
     Mixture.batch = deadly_batch
-    pretrain_tiny(directory, synthetic_share=0.5, checkpoint_seconds=0.0)
+    pretrain_tiny(directory, synthetic_share=0.5, checkpoint_seconds=0.0, **changes)
