@@ -62,7 +62,7 @@ FINITE: dict[str, tuple[str, dict[str, Any]]] = {
             "num_attributes": 1,
             "num_values": 2,
             "num_stated": 1,
-            "num_templates": 3,
+            "num_templates": 2,
             "noise": 0.0,
         },
     ),
