@@ -15,8 +15,9 @@ import math
 
 from sbp_bayes.base.config import require
 from sbp_bayes.pairing.join.join import Join
-from sbp_bayes.pairing.search.exact import num_candidates
+from sbp_bayes.pairing.search.exact import num_candidates as exact_candidates
 from sbp_bayes.pairing.search.inverted import MORE_LISTS
+from sbp_bayes.pairing.search.inverted import num_candidates as inverted_candidates
 from sbp_bayes.pairing.search.lists import ROUNDS, SAMPLED_ROWS_PER_LIST, number_of_lists
 
 GIB = 1 << 30
@@ -163,7 +164,7 @@ class PairingPlan:
     @property
     def exact_reranking(self) -> float:
         """N · S · min(4·k + 24, n) · c·D."""
-        return self._asked * min(num_candidates(self.work.k), self.keys_per_shard) * self._reranking
+        return self._asked * min(exact_candidates(self.work.k), self.keys_per_shard) * self._reranking
 
     @property
     def making_lists(self) -> float:
@@ -185,7 +186,7 @@ class PairingPlan:
     @property
     def inverted_reranking(self) -> float:
         """N · S · min(1.5·k + 4, n) · c·D."""
-        return self._asked * min(self.work.k + self.work.k // 2 + 4, self.keys_per_shard) * self._reranking
+        return self._asked * min(inverted_candidates(self.work.k), self.keys_per_shard) * self._reranking
 
     @property
     def merging(self) -> float:

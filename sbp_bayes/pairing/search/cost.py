@@ -1,8 +1,9 @@
 """Operations that a search for neighbours takes, by formulas; those in 8 bits count like any others."""
 
 from sbp_bayes.pairing.search.audit import AUDITED_ROWS, SearchReport
-from sbp_bayes.pairing.search.exact import num_candidates
+from sbp_bayes.pairing.search.exact import num_candidates as exact_candidates
 from sbp_bayes.pairing.search.hnsw import EF_CONSTRUCTION, LINKS
+from sbp_bayes.pairing.search.inverted import num_candidates as inverted_candidates
 from sbp_bayes.pairing.search.lists import ROUNDS, SAMPLED_ROWS_PER_LIST, number_of_lists
 
 
@@ -29,13 +30,13 @@ def search_flops(search: SearchReport, num_rows: int, dimension: int, k: int) ->
     shard_rows = -(-num_rows // search.shards)
     asked = num_rows * search.shards
     if search.backend == "exact":
-        return 2.0 * dimension * (num_rows**2 + asked * min(num_candidates(k), shard_rows))
+        return 2.0 * dimension * (num_rows**2 + asked * min(exact_candidates(k), shard_rows))
     products = 2 * min(AUDITED_ROWS, num_rows) * num_rows
     if search.backend == "inverted":
         lists = number_of_lists(shard_rows)
         fitted = ROUNDS * SAMPLED_ROWS_PER_LIST * lists**2
         scored = min(search.effort, lists) * shard_rows / lists
-        ranked = min(k + k // 2 + 4, shard_rows)
+        ranked = min(inverted_candidates(k), shard_rows)
         return (
             2.0
             * dimension

@@ -125,6 +125,11 @@ class InvertedKeys:
         return found
 
 
+def num_candidates(k: int) -> int:
+    """Return how many keys float32 ranks again: 8 bits put nearly all of the k nearest among them."""
+    return k + k // 2 + 4
+
+
 def efforts(num_rows: int) -> list[int]:
     """Return the rising efforts that a search of so many keys tries: lists, then candidates."""
     lists = number_of_lists(num_rows)
@@ -209,7 +214,7 @@ def _search(
     keys_ND, found = torch.from_numpy(unit), np.full((len(queries), k), NOTHING)
 
     def search(some: Queries, found: np.ndarray) -> None:
-        near = _at_home(lists, some, min((k + k // 2 + 4) * widening, len(unit)))
+        near = _at_home(lists, some, min(num_candidates(k) * widening, len(unit)))
         if probes > 1:
             nearest, probed = nearest_centres(some.codes.codes, lists.centres, probes), 1
             while probed < probes:
