@@ -23,7 +23,7 @@ CHECKPOINTS: Mapping[Against, str] = {"best": "best_validation", "last": "last"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class ReportedInterval:
     """An estimate and its 95% interval."""
 
     value: float
@@ -35,8 +35,8 @@ class Interval:
         """Whether the interval cannot tell the value from zero."""
         return self.low <= 0 <= self.high
 
-    def __neg__(self) -> "Interval":
-        return Interval(-self.value, -self.high, -self.low)
+    def __neg__(self) -> "ReportedInterval":
+        return ReportedInterval(-self.value, -self.high, -self.low)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,14 +63,14 @@ class Comparison:
 
     against: Against
     reference: str
-    losses: Mapping[str, Interval]
-    deltas: Mapping[str, Interval]
-    shares: Mapping[str, Interval | None]
+    losses: Mapping[str, ReportedInterval]
+    deltas: Mapping[str, ReportedInterval]
+    shares: Mapping[str, ReportedInterval | None]
     records: Mapping[str, Mapping[str, Any]]
     bits_per_byte_per_nat: float
 
     @property
-    def baseline(self) -> Interval:
+    def baseline(self) -> ReportedInterval:
         """Loss of the reference."""
         return self.losses[self.reference]
 
@@ -196,5 +196,5 @@ def read_newest_run(runs: Path) -> TextResults:
     return from_report(read_table(reports[-1]), str(reports[-1]))
 
 
-def _interval(values: Mapping[str, float]) -> Interval:
-    return Interval(values["value"], values["low"], values["high"])
+def _interval(values: Mapping[str, float]) -> ReportedInterval:
+    return ReportedInterval(values["value"], values["low"], values["high"])
