@@ -6,7 +6,6 @@ below zero is better than the baseline.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sbp_bayes.arms import ARMS, MUTED, in_order, reference_of
-from sbp_bayes.results import ResultError
+from sbp_bayes.results import ResultError, read_table
 
 Against = Literal["best", "last"]
 """The arms compared at their best checkpoints on validation, with repetition at its best weight decay (the
@@ -24,7 +23,7 @@ CHECKPOINTS: Mapping[Against, str] = {"best": "best_validation", "last": "last"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class ReportedInterval:
     """An estimate and its 95% interval."""
 
     value: float
@@ -36,8 +35,8 @@ class Interval:
         """Whether the interval cannot tell the value from zero."""
         return self.low <= 0 <= self.high
 
-    def __neg__(self) -> "Interval":
-        return Interval(-self.value, -self.high, -self.low)
+    def __neg__(self) -> "ReportedInterval":
+        return ReportedInterval(-self.value, -self.high, -self.low)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,14 +63,14 @@ class Comparison:
 
     against: Against
     reference: str
-    losses: Mapping[str, Interval]
-    deltas: Mapping[str, Interval]
-    shares: Mapping[str, Interval | None]
+    losses: Mapping[str, ReportedInterval]
+    deltas: Mapping[str, ReportedInterval]
+    shares: Mapping[str, ReportedInterval | None]
     records: Mapping[str, Mapping[str, Any]]
     bits_per_byte_per_nat: float
 
     @property
-    def baseline(self) -> Interval:
+    def baseline(self) -> ReportedInterval:
         """Loss of the reference."""
         return self.losses[self.reference]
 
@@ -181,7 +180,7 @@ def read_committed(directory: Path) -> TextResults:
     Raises:
         ResultError: a file is missing, is not JSON, or lacks a part.
     """
-    tables = [_read_json(Path(directory) / name) for name in ("dynamics.json", "comparison.json")]
+    tables = [read_table(Path(directory) / name) for name in ("dynamics.json", "comparison.json")]
     return from_report({**tables[0], **tables[1]}, str(directory))
 
 
@@ -194,15 +193,8 @@ def read_newest_run(runs: Path) -> TextResults:
     reports = sorted(Path(runs).rglob("report.json"), key=lambda path: (path.stat().st_mtime_ns, str(path)))
     if not reports:
         raise ResultError(f"{runs}: no finished run (no report.json)")
-    return from_report(_read_json(reports[-1]), str(reports[-1]))
+    return from_report(read_table(reports[-1]), str(reports[-1]))
 
 
-def _interval(values: Mapping[str, float]) -> Interval:
-    return Interval(values["value"], values["low"], values["high"])
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path}: cannot be read ({error})") from error
+def _interval(values: Mapping[str, float]) -> ReportedInterval:
+    return ReportedInterval(values["value"], values["low"], values["high"])

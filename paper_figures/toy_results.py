@@ -1,12 +1,11 @@
 """The numbers of the toy worlds that are committed with the claims; losses in nats per token."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sbp_bayes.results import ResultError
+from sbp_bayes.results import ResultError, read_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,19 +35,12 @@ def read_claims(directory: Path) -> ToyResults:
     if not records:
         raise ResultError(f"{directory}: no toy worlds' numbers (python -m experiments.claims writes them)")
     return ToyResults(
-        worlds={path.stem.removeprefix("toy_validation_"): _read(path) for path in records},
+        worlds={path.stem.removeprefix("toy_validation_"): read_table(path) for path in records},
         phase_diagram=_read_if_kept(directory / "toy_phase_diagram.json"),
         rounds=_read_if_kept(directory / "toy_rounds.json"),
-        predictions=_read(directory / "predictions.json"),
+        predictions=read_table(directory / "predictions.json"),
     )
 
 
 def _read_if_kept(path: Path) -> Any:
-    return _read(path) if path.exists() else None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path}: cannot be read ({error})") from error
+    return read_table(path) if path.exists() else None

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 SCHEMA_VERSION = 1
 """Grows when a field changes its meaning; rows of another version are refused."""
@@ -20,7 +20,19 @@ Checkpoint = Literal["last", "best_validation"]
 
 
 class ResultError(ValueError):
-    """A row that is not valid, or a file of rows that is damaged or of another version."""
+    """A row that is not valid, or a file of results that is damaged or of another version."""
+
+
+def read_table(path: Path) -> Any:
+    """Read a committed table or a report, JSON.
+
+    Raises:
+        ResultError: the file is missing or damaged; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: cannot be read ({error})") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

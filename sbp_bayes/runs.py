@@ -4,7 +4,6 @@ A run is a folder RUNS/ID with `run.json`, `config.json` and, where it got so fa
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from sbp_bayes.base.errors import StoreError
+from sbp_bayes.base.store import read_json
 from sbp_bayes.results import ResultError, ResultRow, read_results
 
 RUN, CONFIG, RESULTS = "run.json", "config.json", "results.jsonl"
@@ -176,10 +176,7 @@ def config_differences(first: Run, second: Run) -> list[tuple[str, Any, Any]]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: damaged, not JSON ({error})") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise StoreError(f"{path}: damaged, not a JSON object")
     return value

@@ -9,7 +9,7 @@ from experiments.text_sbp import page, plots
 from experiments.text_sbp.report_tables import data_tables, ledger_table, quality_table, settings
 from experiments.text_sbp.table import COLUMNS, Cell, comparison_table, headline, what_intervals_hold
 from paper_figures.numbers import count, percent, plain, signed
-from paper_figures.text_results import Interval, from_report
+from paper_figures.text_results import ReportedInterval, from_report
 from sbp_bayes.arms import ARMS, in_order
 from sbp_bayes.base.store import write_text
 
@@ -270,14 +270,14 @@ def _where(against: str) -> str:
     return {"best": "Headline", "last": "As in the paper"}[against]
 
 
-def _delta(interval: Interval) -> tuple[str, str]:
+def _delta(interval: ReportedInterval) -> tuple[str, str]:
     detail = f"{signed(interval.low)} to {signed(interval.high)}"
     if interval.includes_zero:
         detail += ", not distinguishable from 0"
     return signed(interval.value), detail
 
 
-def _share(share: Interval | None) -> tuple[str, str]:
+def _share(share: ReportedInterval | None) -> tuple[str, str]:
     if share is None:
         return "undefined", "the oracle's own gain may be zero"
     return percent(share.value), f"{percent(share.low)} to {percent(share.high)}"

@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from paper_figures.numbers import count, percent, plain, signed
-from paper_figures.text_results import CHECKPOINTS, Against, Comparison, Interval, TextResults, from_report
+from paper_figures.text_results import (
+    CHECKPOINTS,
+    Against,
+    Comparison,
+    ReportedInterval,
+    TextResults,
+    from_report,
+)
 from sbp_bayes.arms import ARMS
 
 if TYPE_CHECKING:
@@ -76,7 +83,7 @@ def _against_control(results: TextResults, reference: str) -> str:
     control = results.best_control
     if control is None or control["arm"] == reference:
         return ""
-    delta, label = Interval(**control["delta"]), ARMS[control["arm"]].label
+    delta, label = ReportedInterval(**control["delta"]), ARMS[control["arm"]].label
     found = f"{signed(delta.value)}, {_between(delta, signed)}"
     if delta.includes_zero:
         return f"Against its best control, {label}, it is not distinguishable ({found})."
@@ -146,7 +153,7 @@ def _row(results: TextResults, comparison: Comparison, arm: str) -> tuple[Cell, 
     )
 
 
-def _cell(interval: Interval, write: Callable[[float], str]) -> Cell:
+def _cell(interval: ReportedInterval, write: Callable[[float], str]) -> Cell:
     return Cell(write(interval.value), f"[{write(interval.low)}, {write(interval.high)}]")
 
 
@@ -179,14 +186,14 @@ def _took(comparison: Comparison, arm: str) -> str:
     return f"{name.replace('_', ' ')} {values}, of {record['tries']} tried"
 
 
-def _verdict(name: str, delta: Interval, reference: str) -> str:
+def _verdict(name: str, delta: ReportedInterval, reference: str) -> str:
     name = name[0].upper() + name[1:]
     if delta.includes_zero:
         return f"{name} is not distinguishable from {reference}: the interval of its Δ includes zero."
     return f"{name} is {'better' if delta.value < 0 else 'worse'} than {reference}."
 
 
-def _between(interval: Interval, write: Callable[[float], str]) -> str:
+def _between(interval: ReportedInterval, write: Callable[[float], str]) -> str:
     return f"{write(interval.low)} to {write(interval.high)}"
 
 

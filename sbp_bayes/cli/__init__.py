@@ -5,13 +5,14 @@ Nothing heavy is imported before the arguments are known, so `sbp --help` answer
 
 import argparse
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from sbp_bayes.base.errors import SbpError, is_out_of_memory
 from sbp_bayes.base.runtime import configure_runtime, torchrun_rank
-from sbp_bayes.cli.parser import build_parser, join_words
+from sbp_bayes.cli.parser import COMMANDS, build_parser, join_words
 from sbp_bayes.results import ResultError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -49,35 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _output(command: str, arguments: argparse.Namespace) -> str:
-    if command == "runs":
-        from sbp_bayes.cli.history import show_runs
-
-        return show_runs(arguments)
-    if command == "corpus stats":
-        from sbp_bayes.cli.statistics import show_statistics
-
-        return show_statistics(arguments)
-    if command == "pair report":
-        from sbp_bayes.cli.pair_report import show_pair_report
-
-        return show_pair_report(arguments)
-    if command == "plan pairing":
-        from sbp_bayes.cli.plan import show_pairing_plan
-
-        return show_pairing_plan(arguments)
-    if command == "export-hf":
-        from sbp_bayes.cli.export import export_model
-
-        return export_model(arguments)
+    module, _, function = COMMANDS[command].run.partition(":")
+    output = getattr(importlib.import_module(f"sbp_bayes.cli.{module}"), function)(arguments)
+    if isinstance(output, str):
+        return output
     from sbp_bayes.cli.tables import summary
 
-    if command == "corpus":
-        from sbp_bayes.cli.corpus import run_corpus
-
-        return summary(run_corpus(arguments))
-    from sbp_bayes.cli.stages import COMMANDS
-
-    return summary(COMMANDS[command](arguments))
+    return summary(output)
 
 
 def _fail(message: str, code: int = MISTAKE) -> int:

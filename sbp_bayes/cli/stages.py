@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +142,6 @@ def run_evaluate(arguments: argparse.Namespace) -> Manifest:
     model = inputs.model_folder(arguments.model)
     corpus, _ = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.split(arguments.split))
     return evaluate(model, corpus, inputs.place(arguments))
-
-
-COMMANDS: Mapping[str, Callable[[argparse.Namespace], Manifest]] = {
-    "pair": run_pair,
-    "tune": run_tune,
-    "synthesize": run_synthesize,
-    "pretrain": run_pretrain,
-    "evaluate": run_evaluate,
-}
 
 
 def _validation(prepared: inputs.PreparedCorpus) -> Corpus:

@@ -8,7 +8,6 @@ SBP_CORPORA names another folder.
 import dataclasses
 import hashlib
 import html
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import CorpusError
+from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus.docstrings import docstring_versions, read_docstrings
 from sbp_bayes.corpus.records import Document
 
@@ -48,7 +48,7 @@ def read_packaged(name: str) -> Iterator[Document]:
     package = _find(name)
     for path in _data_files(package):
         try:
-            content = json.loads(path.read_bytes())
+            content = read_json(path)
             yield from package.parse(path, content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorpusError(f"{path}: not the data of {package.requirement} ({error!r})") from error

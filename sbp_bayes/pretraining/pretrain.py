@@ -25,7 +25,7 @@ from sbp_bayes.lm import (
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, Order, synthetic_rows
-from sbp_bayes.training import CHECKPOINT_FOLDER, EngineConfig, OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINT_DIR, EngineConfig, OptimiserConfig, train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,4 +227,4 @@ def _pretrain(
     }
     training = config.model.flops_per_token * result.tokens
     flops = training + config.model.forward_flops_per_token * validated_tokens
-    return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINT_FOLDER,))
+    return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINT_DIR,))

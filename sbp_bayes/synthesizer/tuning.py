@@ -31,7 +31,7 @@ from sbp_bayes.lm import (
 )
 from sbp_bayes.synthesizer.controls import IndexPairs
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
-from sbp_bayes.training import CHECKPOINT_FOLDER, EngineConfig, OptimiserConfig, train
+from sbp_bayes.training import CHECKPOINT_DIR, EngineConfig, OptimiserConfig, train
 
 HELD_OUT_SHARE = 0.1
 """Share of the training pairs that validate a tuning where the validation documents have no pairs."""
@@ -235,7 +235,7 @@ def _tune(
     }
     flops = model.config.flops_per_token * result.tokens
     flops += model.config.forward_flops_per_token * counts["validated_tokens"]
-    return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINT_FOLDER,))
+    return Outcome(counts=counts, flops=flops, scratch=(CHECKPOINT_DIR,))
 
 
 def _refuse_strangers(name: str, corpus: Corpus, pairs: Pairs, model: Transformer) -> None:

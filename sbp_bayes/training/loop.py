@@ -27,7 +27,7 @@ from sbp_bayes.training.parallel import whole
 from sbp_bayes.training.schedule import learning_rate, validation_steps
 from sbp_bayes.training.throughput import throughput
 
-BEST, LAST, METRICS, CHECKPOINT_FOLDER = "best", "last", "metrics.jsonl", "checkpoints"
+BEST, LAST, METRICS, CHECKPOINT_DIR = "best", "last", "metrics.jsonl", "checkpoints"
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -190,9 +190,8 @@ class _Training(Generic[M]):
         settings = [config, dataclasses.replace(engine, device=None), num_validations, patience, noise_seed]
         plan = fingerprint(shapes, source.fingerprint, source.num_steps, settings)
         processes = self.processes = self.engine.processes
-        restored = restore_checkpoint(
-            directory / CHECKPOINT_FOLDER, plan, model, self.adamw, processes=processes
-        )
+        saved = directory / CHECKPOINT_DIR
+        restored = restore_checkpoint(saved, plan, model, self.adamw, processes=processes)
         self.is_fresh = restored is None
         self.state = restored or new_state(plan, model, processes)
         self.saved_step = self.state.step
@@ -240,7 +239,7 @@ class _Training(Generic[M]):
         """Write a checkpoint, from which the training can go on to the same end."""
         self.state.metrics_bytes = self.metrics.flush()
         save_checkpoint(
-            self.directory / CHECKPOINT_FOLDER,
+            self.directory / CHECKPOINT_DIR,
             self.state,
             self.model,
             self.adamw,

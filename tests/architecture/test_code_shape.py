@@ -24,9 +24,11 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _public(node: ast.Module | ast.ClassDef) -> Iterator[Documented]:
-    """Yield the public classes, functions and methods within `node`, not those within functions."""
+    """Yield the public classes, functions and methods within `node`; no function's own, and no overloads."""
     for child in node.body:
         if isinstance(child, ast.ClassDef | Function) and not child.name.startswith("_"):
+            if any(isinstance(name, ast.Name) and name.id == "overload" for name in child.decorator_list):
+                continue
             yield child
             if isinstance(child, ast.ClassDef):
                 yield from _public(child)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from paper_figures import style
 from paper_figures.numbers import count, percent, plain, scientific, signed
-from paper_figures.text_results import Interval, from_report, read_committed, read_newest_run
+from paper_figures.text_results import ReportedInterval, from_report, read_committed, read_newest_run
 from sbp_bayes.results import ResultError
 
 
@@ -28,8 +28,8 @@ def test_each_arm_is_compared_at_the_baselines_kind_of_checkpoint(report):
     results = from_report(report)
     assert results.comparison("last").deltas["sbp"].value == -9.0
     assert results.comparison("best").deltas["sbp"].value == -0.12
-    assert results.comparison("best").baseline == Interval(3.441, 3.41, 3.474)
-    assert results.comparison("last").baseline == Interval(3.476, 3.445, 3.509)
+    assert results.comparison("best").baseline == ReportedInterval(3.441, 3.41, 3.474)
+    assert results.comparison("last").baseline == ReportedInterval(3.476, 3.445, 3.509)
 
 
 def test_an_undefined_share_is_none(report):

@@ -6,7 +6,6 @@ Shapes: B rows, T time, D width, H heads, E head width.
 """
 
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed.batches import embed_in_batches
@@ -143,7 +143,7 @@ def _load_weights(folder: Path) -> tuple[dict[str, Tensor], int, int, float]:
     from safetensors.torch import load_file
 
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         weights = load_file(folder / "model.safetensors")
         return weights, config["num_hidden_layers"], config["num_attention_heads"], config["layer_norm_eps"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:

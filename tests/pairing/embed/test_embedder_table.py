@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.cli import parser
+from sbp_bayes.cli import arguments
 from sbp_bayes.corpus import Corpus, train_tokenizer
 from sbp_bayes.pairing import EmbedderConfig, PairConfig, PairRules, PairSet, build_pairs
 from sbp_bayes.pairing.embed.table import EMBEDDERS, EmbedderRow, embedder_device
@@ -91,7 +91,7 @@ def test_only_outside_models_read_a_number_of_tokens_and_use_a_gpu(add_row, monk
 
 
 def test_the_command_line_s_help_names_every_embedder():
-    """The parser imports nothing heavy, so its text is written by hand."""
+    """The arguments import nothing heavy, so their text is written by hand."""
     for name, row in EMBEDDERS.items():
         spelling = f"{name}:MODEL" if row.argument is not None else f"{name} ("
-        assert spelling in parser.EMBEDDERS
+        assert spelling in arguments.EMBEDDERS
