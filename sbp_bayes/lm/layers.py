@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sbp_bayes.base.operators import silu_gradient
-from sbp_bayes.lm.buffers import contiguous, empty_like, product
+from sbp_bayes.lm.buffers import LARGE, contiguous, empty_like, product
 from sbp_bayes.lm.config import RopeScaling
 
 
@@ -99,6 +99,8 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
 
 def _inner(x: Tensor, y: Tensor) -> Tensor:
     """Return Σ x · y over the last dimension, (…, 1)."""
+    if x.nbytes < LARGE:  # what follows does the same, and more slowly the small tensors of decoding
+        return torch.linalg.vecdot(x, y)[..., None]
     return torch.mul(x, y, out=empty_like(x)).sum(dim=-1, keepdim=True)
 
 
