@@ -1,10 +1,10 @@
 """Memory of large tensors on a processor, from which glibc's heap makes no holes.
 
-PyTorch asks for aligned memory (`posix_memalign`). For that glibc takes a block longer by the alignment, and
-gives the rest back in small pieces, which other small objects soon occupy. So what a tensor leaves on the heap
-is a hole too short for the next tensor of its size, and a training step, which asks for the same sizes again
-and again, holds a third more than its tensors need. NumPy asks for plain memory (`malloc`), whose holes serve
-again.
+PyTorch asks for aligned memory (`posix_memalign`). For that, glibc takes a block longer by the alignment and
+gives the rest back in small pieces, which other small objects soon occupy. So what a tensor leaves on the
+heap is a hole too short for the next tensor of its size, and a training step, which asks for the same sizes
+again and again, holds a third more than its tensors need. NumPy asks for plain memory (`malloc`), whose holes
+serve again.
 """
 
 import math
@@ -37,3 +37,8 @@ def contiguous(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return `x` in `dtype`, its own by default, contiguous: itself where it is so already."""
     dtype = dtype or x.dtype
     return x if x.dtype == dtype and x.is_contiguous() else empty_like(x, dtype=dtype).copy_(x)
+
+
+def product(x: Tensor, right: Tensor) -> Tensor:
+    """Return x (…, X) · right (X, Y)."""
+    return torch.matmul(x, right, out=empty_like(x, shape=(*x.shape[:-1], right.shape[-1])))

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sbp_bayes.base.operators import silu_gradient
-from sbp_bayes.lm.buffers import contiguous, empty_like
+from sbp_bayes.lm.buffers import LARGE, contiguous, empty_like, product
 from sbp_bayes.lm.config import RopeScaling
 
 
@@ -99,12 +99,9 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
 
 def _inner(x: Tensor, y: Tensor) -> Tensor:
     """Return Σ x · y over the last dimension, (…, 1)."""
+    if x.nbytes < LARGE:  # what follows does the same, and more slowly the small tensors of decoding
+        return torch.linalg.vecdot(x, y)[..., None]
     return torch.mul(x, y, out=empty_like(x)).sum(dim=-1, keepdim=True)
-
-
-def _product(x: Tensor, right: Tensor) -> Tensor:
-    """Return x (…, X) · right (X, Y)."""
-    return torch.matmul(x, right, out=empty_like(x, shape=(*x.shape[:-1], right.shape[-1])))
 
 
 def _through_norm(d_unit: Tensor, unit: Tensor, inverse_rms: Tensor) -> Tensor:
@@ -120,7 +117,7 @@ def _turn_(x_BTJE: Tensor, turns: Tensor) -> Tensor:
 
 
 def _weight_gradient(d_out: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    return contiguous(_product(d_out.flatten(0, -2).T, x.flatten(0, -2)), dtype)
+    return contiguous(product(d_out.flatten(0, -2).T, x.flatten(0, -2)), dtype)
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -150,14 +147,14 @@ class _NormLinear(torch.autograd.Function):
         unit = torch.mul(x, inverse_rms, out=empty_like(x, dtype=dtype))
         scaled_FD = torch.mul(weight_FD, gain_D, out=empty_like(weight_FD, dtype=dtype))
         ctx.save_for_backward(unit, inverse_rms, gain_D, weight_FD, scaled_FD)
-        return _product(unit, scaled_FD.T)
+        return product(unit, scaled_FD.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         unit, inverse_rms, gain_D, weight_FD, scaled_FD = ctx.saved_tensors
         d_scaled_FD = _weight_gradient(d_out, unit, weight_FD.dtype)
-        d_unit = contiguous(_product(d_out, scaled_FD), inverse_rms.dtype)
+        d_unit = contiguous(product(d_out, scaled_FD), inverse_rms.dtype)
         d_x = _through_norm(d_unit, contiguous(unit, inverse_rms.dtype), inverse_rms)
         d_gain_D = (d_scaled_FD * weight_FD).sum(dim=0)
         return d_x, d_gain_D, d_scaled_FD.mul_(gain_D), None, None
@@ -169,14 +166,14 @@ class _Linear(torch.autograd.Function):
         rounded, rounded_FD = contiguous(x, dtype), contiguous(weight_FD, dtype)
         ctx.save_for_backward(rounded, rounded_FD)
         ctx.dtypes = x.dtype, weight_FD.dtype
-        return _product(rounded, rounded_FD.T)
+        return product(rounded, rounded_FD.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
         rounded, rounded_FD = ctx.saved_tensors
         dtype, weight_dtype = ctx.dtypes
-        d_x = contiguous(_product(d_out, rounded_FD), dtype)
+        d_x = contiguous(product(d_out, rounded_FD), dtype)
         return d_x, _weight_gradient(d_out, rounded, weight_dtype), None
 
 
@@ -188,14 +185,14 @@ class _SwigluLinear(torch.autograd.Function):
         hidden = F.silu(empty_like(gate).copy_(gate), inplace=True).mul_(up)
         ctx.save_for_backward(gate_up, hidden, rounded_DF)
         ctx.weight_dtype = weight_DF.dtype
-        return _product(hidden, rounded_DF.T)
+        return product(hidden, rounded_DF.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, None]:
         gate_up, hidden, rounded_DF = ctx.saved_tensors
         d_weight_DF = _weight_gradient(d_out, hidden, ctx.weight_dtype)
-        d_hidden, d_gate_up = _product(d_out, rounded_DF), empty_like(gate_up)
+        d_hidden, d_gate_up = product(d_out, rounded_DF), empty_like(gate_up)
         (gate, up), (d_gate, d_up) = gate_up.chunk(2, dim=-1), d_gate_up.chunk(2, dim=-1)
         F.silu(d_up.copy_(gate), inplace=True).mul_(d_hidden)
         silu_gradient(d_hidden.mul_(up), gate, d_gate)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sbp_bayes.base.records import IGNORE
-from sbp_bayes.lm.buffers import contiguous, empty_like
+from sbp_bayes.lm.buffers import contiguous, empty_like, product
 
 CHUNK = 512
 """Positions whose logits exist at once: 4 MB at 2,048 tokens, within a core's caches."""
@@ -100,16 +100,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rounded_ND, rounded_VD = contiguous(hidden_ND, dtype), contiguous(head_VD, dtype)
         for chunk in _chunks(len(targets_N)):
             targets_C = targets_N[chunk]
-            logits_CV = (rounded_ND[chunk] @ rounded_VD.T).to(hidden_ND.dtype)
+            logits_CV = contiguous(product(rounded_ND[chunk], rounded_VD.T), hidden_ND.dtype)
             probs_CV, losses_C, log_z_C = _probabilities(logits_CV, targets_C)
             nats += losses_C.sum(dtype=torch.float64)
             if z_loss:
                 penalty += z_loss * log_z_C.square().sum(dtype=torch.float64)
                 probs_CV *= (1.0 + 2.0 * z_loss * log_z_C)[:, None]
             probs_CV[torch.arange(len(targets_C)), targets_C] -= 1.0
-            d_logits_CV = probs_CV.to(dtype)
-            d_hidden_ND[chunk] = d_logits_CV @ rounded_VD
-            d_head_VD += d_logits_CV.T @ rounded_ND[chunk]
+            d_logits_CV = contiguous(probs_CV, dtype)
+            d_hidden_ND[chunk] = product(d_logits_CV, rounded_VD)
+            d_head_VD += product(d_logits_CV.T, rounded_ND[chunk])
         ctx.save_for_backward(d_hidden_ND, d_head_VD)
         loss, nats = (nats + penalty).to(hidden_ND.dtype), nats.to(hidden_ND.dtype, copy=True)
         ctx.mark_non_differentiable(nats)

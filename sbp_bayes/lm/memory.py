@@ -41,7 +41,7 @@ class TrainingMemory:
     def total(self) -> int:
         """Sum of the parts. Gradients grow while activations go, so a step's peak is somewhat below it.
 
-        The process holds more than its tensors: on Linux, holes in glibc's heap came to 0.4 of this sum.
+        The process holds more than its tensors, by what holes in its heap remain (`lm.buffers`).
         """
         return sum(dataclasses.astuple(self))
 
