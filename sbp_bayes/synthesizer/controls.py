@@ -1,10 +1,10 @@
 """Controls: synthesizers and pairs from which one thing is missing that the real ones have.
 
 - `CopySynthesizer` writes d1 again: all of the concept, nothing new.
-- `UnconditionalSynthesizer` (exact) and `UnconditionalLM` (neural) do not read d1: something new, nothing
-  of the concept. The neural control is the baseline model's own distribution p_θ(d), self-distillation,
-  and not a synthesizer with an empty or an unrelated d1: no tuning pair has an empty d1, so the answer to
-  one means nothing, and the average over unrelated d1s has a density that nobody can compute.
+- `UnconditionalSynthesizer` does not read d1: something new, nothing of the concept. Its neural counterpart is
+  the baseline's own distribution p_θ(d), self-distillation (`synthesis.NoDocuments`), and not a synthesizer
+  with an empty or an unrelated d1: no tuning pair has an empty d1, so the answer to one means nothing, and
+  the average over unrelated d1s has a density that nobody can compute.
 - `TemperedSynthesizer` takes d1 for stronger or weaker evidence than it is.
 - `NoisyPairsSynthesizer` is what exact learning from `noisy_pairs` would reach, `random_pairs` being its
   limit ε = 1.
@@ -23,13 +23,11 @@ from torch import Tensor
 from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
-from sbp_bayes.base.records import EOS, Pairs
+from sbp_bayes.base.records import Pairs
 from sbp_bayes.concept.documents import PAD
 from sbp_bayes.concept.finite import FiniteConceptModel
 from sbp_bayes.concept.information import bayes_loss_curve
 from sbp_bayes.concept.protocol import ExactModel
-from sbp_bayes.lm import Transformer, generate, log_prob_documents
-from sbp_bayes.synthesizer.neural import LARGEST_SEED
 from sbp_bayes.synthesizer.posterior import MixtureSynthesizer, TokenScores, world_documents
 from sbp_bayes.synthesizer.protocol import Documents
 
@@ -75,36 +73,6 @@ class UnconditionalSynthesizer:
     def sample(self, d1: Documents, generator: torch.Generator) -> list[Tensor]:
         """Draw one d2 ~ P(d) for each d1, int64 (doc_length,) each."""
         return list(self.world.sample(self.world.sample_concept(len(d1), generator), generator))
-
-
-class UnconditionalLM:
-    """p_θ(d2) of a language model that reads no d1; it speaks the model's own token ids.
-
-    Args:
-        model: a pretrained baseline, whose samples are the arm of self-distillation.
-        max_document_tokens: longest sample; by default the most that the model's context holds.
-
-    Raises:
-        ConfigError: the model's context is too short for that.
-    """
-
-    def __init__(self, model: Transformer, max_document_tokens: int | None = None) -> None:
-        most = model.config.context_length - 1
-        self.model = model
-        self.max_document_tokens = most if max_document_tokens is None else max_document_tokens
-        fits = 1 <= self.max_document_tokens <= most
-        require(fits, "max_document_tokens", self.max_document_tokens, f"1 to {most}")
-
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
-        """Return log p_θ(d2) in nats, d2's EOS included, float64 (N,); `given` is not read."""
-        return torch.from_numpy(log_prob_documents(self.model, [np.asarray(d) for d in d2]))
-
-    def sample(self, d1: Documents, generator: torch.Generator) -> list[Tensor]:
-        """Draw one d2 ~ p_θ for each d1, int64 token ids of at most `max_document_tokens`."""
-        seeds = torch.randint(LARGEST_SEED, (len(d1),), generator=generator).tolist()
-        prompts = [np.array([EOS])] * len(d1)
-        drawn = generate(self.model, prompts, max_new_tokens=self.max_document_tokens, stream_seeds=seeds)
-        return [torch.from_numpy(sample.tokens) for sample in drawn]
 
 
 class TemperedSynthesizer(MixtureSynthesizer):

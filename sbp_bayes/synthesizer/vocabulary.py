@@ -11,7 +11,6 @@ from sbp_bayes.base.records import EOS, IGNORE
 from sbp_bayes.concept.documents import PAD, document_lengths
 from sbp_bayes.lm.loss import token_losses
 from sbp_bayes.lm.score import TOKENS_PER_BATCH
-from sbp_bayes.synthesizer.controls import UnconditionalLM
 from sbp_bayes.synthesizer.neural import NeuralSynthesizer
 from sbp_bayes.synthesizer.posterior import TokenScores, world_documents
 from sbp_bayes.synthesizer.prompt import prompt_tokens
@@ -43,7 +42,7 @@ class WorldTokens:
         synthesizer: speaks token ids t + 2.
     """
 
-    def __init__(self, synthesizer: NeuralSynthesizer | UnconditionalLM) -> None:
+    def __init__(self, synthesizer: NeuralSynthesizer) -> None:
         self.synthesizer = synthesizer
 
     def log_prob(self, d2: Documents, given: Documents) -> Tensor:
@@ -71,7 +70,8 @@ class WorldTokens:
     @torch.no_grad()
     def _log_probs(self, d2: list[np.ndarray], d1: list[np.ndarray]) -> Tensor:
         """Return log p_θ of every token of every d2 and its EOS, end to end, float64."""
-        model, prompts = self.synthesizer.model, [self._prompt(document) for document in d1]
+        model, limit = self.synthesizer.model, self.synthesizer.max_document_tokens
+        prompts = [prompt_tokens(document, limit) for document in d1]
         longest = max((len(p) + len(d) for p, d in zip(prompts, d2, strict=True)), default=1)
         size, log_probs = max(1, TOKENS_PER_BATCH // longest), [torch.zeros(0, dtype=torch.float64)]
         for start in range(0, len(d2), size):
@@ -84,11 +84,6 @@ class WorldTokens:
             nats = token_losses(model.hidden(inputs)[kept], model.logits, targets[kept])
             log_probs.append(-nats.double())
         return torch.cat(log_probs)
-
-    def _prompt(self, d1: np.ndarray) -> np.ndarray:
-        if isinstance(self.synthesizer, UnconditionalLM):
-            return np.array([EOS])
-        return prompt_tokens(d1, self.synthesizer.max_document_tokens)
 
 
 def _stack(rows: list[np.ndarray], filler: int) -> Tensor:

@@ -8,17 +8,14 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from sbp_bayes.base.errors import ConfigError, PairingError
-from sbp_bayes.base.records import EOS
 from sbp_bayes.concept import DirichletCategorical, FiniteConceptModel
 from sbp_bayes.concept.information import enumerate_documents
-from sbp_bayes.lm import LMConfig, Transformer, generate, log_prob_documents
 from sbp_bayes.synthesizer import (
     CopySynthesizer,
     IndexPairs,
     NoisyPairsSynthesizer,
     PosteriorSynthesizer,
     TemperedSynthesizer,
-    UnconditionalLM,
     UnconditionalSynthesizer,
     controls,
     noisy_pairs,
@@ -135,27 +132,6 @@ def test_samples_follow_their_density(synthesizer):
     counts = torch.bincount(samples @ torch.tensor([2, 1]), minlength=4)
     expected = against_all(synthesizer, d1, documents).exp() * 8000
     assert chisquare(counts, expected).pvalue > 2e-5
-
-
-def tiny_model(context_length=6):
-    shape = {"width": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "head_width": 8}
-    config = LMConfig(vocab_size=5, context_length=context_length, hidden_width=32, **shape)
-    return Transformer(config, seed=3).eval()
-
-
-def test_the_neural_unconditional_control_is_the_models_own_distribution():
-    model = tiny_model()
-    unconditional = UnconditionalLM(model, max_document_tokens=3)
-    d2 = [np.array([2, 3, 4]), np.array([4])]
-    log_prob = unconditional.log_prob(d2, given=[np.array([2])] * 2)
-    np.testing.assert_array_equal(log_prob, log_prob_documents(model, d2))
-    samples = unconditional.sample([np.array([2])] * 20, torch.Generator().manual_seed(5))
-    seeds = torch.randint((1 << 63) - 1, (20,), generator=torch.Generator().manual_seed(5)).tolist()
-    wanted = generate(model, [np.array([EOS])] * 20, max_new_tokens=3, stream_seeds=seeds)
-    assert [s.tolist() for s in samples] == [w.tokens.tolist() for w in wanted]
-    assert UnconditionalLM(model).max_document_tokens == 5
-    with pytest.raises(ConfigError, match="max_document_tokens = 6"):
-        UnconditionalLM(model, 6)
 
 
 def index_pairs(first, second):

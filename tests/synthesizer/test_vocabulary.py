@@ -6,7 +6,7 @@ import torch
 
 from sbp_bayes.base.records import EOS, SEP
 from sbp_bayes.lm import LMConfig, Transformer
-from sbp_bayes.synthesizer import NeuralSynthesizer, UnconditionalLM, WorldTokens, model_tokens, world_tokens
+from sbp_bayes.synthesizer import NeuralSynthesizer, WorldTokens, model_tokens, world_tokens
 from sbp_bayes.synthesizer import vocabulary as vocabulary_module
 
 D1 = torch.tensor([[0, 1, 2], [3, -1, -1], [2, 2, -1]])
@@ -19,9 +19,7 @@ def model():
     return Transformer(LMConfig(vocab_size=6, context_length=12, hidden_width=32, **shape), seed=3).eval()
 
 
-def prompts(kind, limit=5):
-    if kind is UnconditionalLM:
-        return [[EOS]] * len(D1)
+def prompts(limit=5):
     return [[EOS, *[int(t) + 2 for t in d if t >= 0][:limit], SEP] for d in D1]
 
 
@@ -41,23 +39,21 @@ def test_token_t_is_id_t_plus_2():
     assert all(d.dtype == torch.int64 for d in world_tokens(model_tokens(D1)))
 
 
-@pytest.mark.parametrize("kind", [NeuralSynthesizer, UnconditionalLM])
 @pytest.mark.parametrize("tokens_together", [8192, 8])
-def test_tokens_and_end_are_those_of_the_forward_pass(model, kind, tokens_together, monkeypatch):
+def test_tokens_and_end_are_those_of_the_forward_pass(model, tokens_together, monkeypatch):
     monkeypatch.setattr(vocabulary_module, "TOKENS_PER_BATCH", tokens_together)
-    scores = WorldTokens(kind(model)).token_log_prob(D2, given=D1)
+    scores = WorldTokens(NeuralSynthesizer(model)).token_log_prob(D2, given=D1)
     assert scores.tokens.shape == D2.shape
     assert scores.tokens.dtype == torch.float64
-    for row, prompt in enumerate(prompts(kind)):
+    for row, prompt in enumerate(prompts()):
         *tokens, end = by_forward(model, prompt, D2[row])
         np.testing.assert_allclose(scores.tokens[row, : len(tokens)], tokens, rtol=1e-5, atol=1e-6)
         assert float(scores.end[row]) == pytest.approx(end, rel=1e-5, abs=1e-6)
     assert scores.tokens[1, 1] == 0
 
 
-@pytest.mark.parametrize("kind", [NeuralSynthesizer, UnconditionalLM])
-def test_with_the_end_it_is_the_synthesizers_own_density(model, kind):
-    inner, outer = kind(model), WorldTokens(kind(model))
+def test_with_the_end_it_is_the_synthesizers_own_density(model):
+    inner, outer = NeuralSynthesizer(model), WorldTokens(NeuralSynthesizer(model))
     own = inner.log_prob(model_tokens(D2), given=model_tokens(D1))
     both = outer.log_prob(D2, given=D1) + outer.token_log_prob(D2, given=D1).end
     np.testing.assert_allclose(both, own, rtol=1e-5, atol=1e-6)
@@ -71,9 +67,8 @@ def test_a_longer_d1_is_cut_as_the_synthesizer_cuts_it(model):
     np.testing.assert_allclose(both, own, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [NeuralSynthesizer, UnconditionalLM])
-def test_samples_are_the_synthesizers_own_shifted(model, kind):
-    inner = kind(model, max_document_tokens=4)
+def test_samples_are_the_synthesizers_own_shifted(model):
+    inner = NeuralSynthesizer(model, max_document_tokens=4)
     samples = WorldTokens(inner).sample(D1, torch.Generator().manual_seed(1))
     own = inner.sample(model_tokens(D1), torch.Generator().manual_seed(1))
     assert [s.tolist() for s in samples] == [[int(t) - 2 for t in s] for s in own]
