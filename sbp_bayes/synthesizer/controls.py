@@ -1,7 +1,7 @@
 """Controls: synthesizers and pairs from which one thing is missing that the real ones have.
 
 - `CopySynthesizer` writes d1 again: all of the concept, nothing new.
-- `UnconditionalSynthesizer` does not read d1: something new, nothing of the concept. Its neural counterpart is
+- `UnconditionalSynthesizer` does not read d1: something new, nothing of the concept. Its neural form is
   the baseline's own distribution p_θ(d), self-distillation (`synthesis.NoDocuments`), and not a synthesizer
   with an empty or an unrelated d1: no tuning pair has an empty d1, so the answer to one means nothing, and
   the average over unrelated d1s has a density that nobody can compute.
