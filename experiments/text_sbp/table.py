@@ -117,7 +117,7 @@ def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> 
             pad_edge=False,
         )
         for number, name in enumerate(COLUMNS):
-            table.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
+            table.add_column(name, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
         for arm, row in group.rows.items():
             cells = (f"{cell.value}\n[dim]{_escaped(cell.interval)}[/dim]" for cell in row)
             table.add_row(ARMS[arm].label, *cells)
