@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
 from sbp_bayes.base.records import Pairs
 from sbp_bayes.base.stage import Manifest, Workspace
@@ -41,8 +42,8 @@ class ArmSettings:
         require(0 < self.synthetic_share < 1, "synthetic_share", self.synthetic_share, "between 0 and 1")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TuningPairs:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TuningPairs(ArrayRecord):
     """Pairs (d1, d2) that a synthesizer is tuned on, and held-out ones.
 
     Attributes:

@@ -32,10 +32,23 @@ from sbp_bayes.lm.loss import linear_cross_entropy, regularised_cross_entropy
 from sbp_bayes.lm.masks import CausalMask
 
 
+class Dropout:
+    """Sets a share `rate` of what it is given to 0, by random numbers of its own."""
+
+    def __init__(self, rate: float, seed: int, device: torch.device) -> None:
+        self.rate = rate
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x, thinned and scaled."""
+        kept = torch.empty_like(x).bernoulli_(1 - self.rate, generator=self.generator)
+        return x * kept.div_(1 - self.rate)
+
+
 class Block(nn.Module):
     """One layer: x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
-    dropout = 0.0
+    noise: "Dropout | None" = None
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -82,9 +95,7 @@ class Block(nn.Module):
 
     def thinned(self, added_BTD: Tensor) -> Tensor:
         """Apply dropout to what is added to the residual stream; in training alone."""
-        if self.dropout == 0:
-            return added_BTD
-        return nn.functional.dropout(added_BTD, self.dropout, self.training)
+        return added_BTD if self.noise is None or not self.training else self.noise(added_BTD)
 
     def read(self, x_BTD: Tensor) -> Tensor:
         """Return queries, keys and values side by side, (B, T, (H + 2G)·E)."""
@@ -111,7 +122,7 @@ class Transformer(nn.Module):
             leaves the matrices undrawn, for weights that are loaded and for the meta device.
     """
 
-    dropout = 0.0
+    noise: "Dropout | None" = None
 
     def __init__(self, config: LMConfig, *, seed: int | None = 0) -> None:
         super().__init__()
@@ -151,15 +162,15 @@ class Transformer(nn.Module):
             block.attention_backend = backend
         return self
 
-    def set_dropout(self, rate: float) -> "Transformer":
+    def set_dropout(self, rate: float, seed: int = 0) -> "Transformer":
         """Leave out a share `rate` of embeddings and of what layers add to the residual stream; return self.
 
-        In training mode alone, by torch's own random numbers, and what stays is scaled by 1 / (1 − rate)
-        (Srivastava et al. 2014). 0, as built, draws no numbers.
+        In training mode alone; what stays is scaled by 1 / (1 − rate) (Srivastava et al. 2014). The numbers
+        are drawn from `seed` on, pass after pass; 0, as built, draws none.
         """
-        self.dropout = rate
+        self.noise = Dropout(rate, seed, self.embedding.weight.device) if rate else None
         for block in self.layers:
-            block.dropout = rate
+            block.noise = self.noise
         return self
 
     @property
@@ -202,8 +213,8 @@ class Transformer(nn.Module):
         except IndexError:
             self.config.require_known(inputs_BT, "a row")
             raise
-        if self.dropout:
-            x_BTD = nn.functional.dropout(x_BTD, self.dropout, self.training)
+        if self.noise is not None and self.training:
+            x_BTD = self.noise(x_BTD)
         for block in self.layers:
             x_BTD = block(x_BTD, turns_TJE, mask)
         return rms_norm(x_BTD, self.final_norm, self.config.norm_eps)

@@ -70,6 +70,10 @@ class PretrainConfig:
         require(0 <= self.synthetic_share <= 1, "synthetic_share", self.synthetic_share, "0 to 1")
         require_one_of("order", self.order, get_args(Order))
         require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, below 1")
+        if self.dropout and self.engine.compile:
+            raise ConfigError(
+                f"dropout = {self.dropout:g} draws its own numbers: expected engine.compile = False"
+            )
         require(self.num_validations > 0, "num_validations", self.num_validations, "a positive number")
 
 
@@ -170,6 +174,12 @@ def _refuse_other_vocabulary(config: PretrainConfig, tokenizer: Tokenizer) -> No
         )
 
 
+def _begin_noise(model: Transformer, config: PretrainConfig, step: int) -> None:
+    """Let the dropout of a step be a function of its number and the process, whatever was drawn before."""
+    if config.dropout:
+        model.set_dropout(config.dropout, derive_seed(config.seed, "dropout", torchrun_rank(), step))
+
+
 def _validation(corpus: Corpus, context_length: int) -> Callable[[Transformer], LossTotals]:
     windows = [(w.inputs, w.targets, np.zeros_like(w.inputs)) for w in rows_of(corpus, context_length)]
     if not windows:
@@ -195,7 +205,6 @@ def _pretrain(
     **checkpoints: Any,
 ) -> Outcome:
     model = Transformer(config.model, seed=derive_seed(config.seed, "model")).set_attention(config.attention)
-    model.set_dropout(config.dropout)
     result = train(
         model.set_matmul_dtype(matmul_dtype(config.matmul_dtype, config.engine.device)),
         mixture,
@@ -206,7 +215,7 @@ def _pretrain(
         validate=validate,
         num_validations=config.num_validations,
         flops_per_token=config.model.flops_per_token,
-        noise_seed=derive_seed(config.seed, "dropout") if config.dropout else None,
+        before_step=lambda step: _begin_noise(model, config, step),
         **checkpoints,
         description=f"pretraining {label}".strip(),
         tick=folder.tick,

@@ -17,7 +17,6 @@ from sbp_bayes.base.errors import CheckpointError, Stopped, TrainingError, is_ou
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.records import IGNORE, Batch, LossTotals
 from sbp_bayes.base.runtime import deferred_sigterm
-from sbp_bayes.base.seeds import derive_seed
 from sbp_bayes.base.store import read_json_lines
 from sbp_bayes.training.checkpoint import new_state, restore_checkpoint, save_checkpoint
 from sbp_bayes.training.engine import Engine, EngineConfig
@@ -98,7 +97,7 @@ def train(
     num_validations: int = 20,
     patience: int | None = None,
     flops_per_token: float | None = None,
-    noise_seed: int | None = None,
+    before_step: Callable[[int], None] = lambda step: None,
     checkpoint_seconds: float = 60.0,
     kept_checkpoints: int = 2,
     description: str = "training",
@@ -115,7 +114,7 @@ def train(
     weights are those of one process but for rounding, and rank 0 alone logs and writes.
 
     Args:
-        model: has `loss_sum(batch) -> (summed loss in nats, targets)`; no randomness without `noise_seed`.
+        model: has `loss_sum(batch) -> (summed loss in nats, targets)`, a function of step and batch.
         source: the batches, one a step.
         optimiser: AdamW and its schedule over the source's steps.
         engine: how gradients are computed.
@@ -125,7 +124,7 @@ def train(
         num_validations: validations after the first one, which precedes the first step.
         patience: stop after this many validations in a row without a new lowest loss.
         flops_per_token: what the model needs for one position, forward and backward; for `mfu`.
-        noise_seed: of torch's random numbers, begun anew at each step (for dropout); None leaves them alone.
+        before_step: called with the number of steps done, for instance to begin a model's noise anew.
         checkpoint_seconds: seconds between checkpoints, which the result doesn't depend on.
         kept_checkpoints: the newest ones that are kept; `best/` is kept in any case.
         description: shown with the progress.
@@ -156,7 +155,7 @@ def train(
         num_validations=num_validations if validate else 0,
         patience=patience,
         flops_per_token=flops_per_token,
-        noise_seed=noise_seed,
+        before_step=before_step,
     )
     return training.run(checkpoint_seconds, kept_checkpoints, description, tick)
 
@@ -177,9 +176,9 @@ class _Training(Generic[M]):
         num_validations: int,
         patience: int | None,
         flops_per_token: float | None,
-        noise_seed: int | None,
+        before_step: Callable[[int], None],
     ) -> None:
-        self.flops_per_token, self.noise_seed = flops_per_token, noise_seed
+        self.flops_per_token, self.before_step = flops_per_token, before_step
         self.model, self.source, self.config = model, source, config
         self.directory, self.save_weights, self.validate = directory, save_weights, validate
         self.patience = math.inf if patience is None else patience
@@ -187,7 +186,7 @@ class _Training(Generic[M]):
         self.engine = Engine(model, engine, config.z_loss)
         self.adamw = build_optimiser(model, config)
         shapes = {name: [str(p.dtype), *p.shape] for name, p in model.named_parameters()}
-        settings = [config, dataclasses.replace(engine, device=None), num_validations, patience, noise_seed]
+        settings = [config, dataclasses.replace(engine, device=None), num_validations, patience]
         plan = fingerprint(shapes, source.fingerprint, source.num_steps, settings)
         processes = self.processes = self.engine.processes
         saved = directory / CHECKPOINT_DIR
@@ -262,8 +261,7 @@ class _Training(Generic[M]):
         rate = learning_rate(state.step, self.source.num_steps, self.config)
         for group in self.adamw.param_groups:
             group["lr"] = rate
-        if self.noise_seed is not None:
-            torch.manual_seed(derive_seed(self.noise_seed, self.processes.rank, state.step))
+        self.before_step(state.step)
         with self._naming_memory(batch):
             (loss,) = self.processes.sums([self.engine.backward(batch, num_targets)])
             self._refuse_non_finite(loss, "loss")
