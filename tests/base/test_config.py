@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbp_bayes.base.config import decode, encode, fingerprint, require
+from sbp_bayes.base.config import decode, did_you_mean_path, encode, fingerprint, require
 from sbp_bayes.base.errors import ConfigError, SbpError
 
 
@@ -105,3 +105,11 @@ def test_require_names_key_value_and_range():
     require(True, "alpha", 2, "below 1")
     with pytest.raises(ConfigError, match=r"^alpha = 2 is out of range: expected below 1$"):
         require(False, "alpha", 2, "below 1")
+
+
+def test_of_settings_with_one_name_the_one_in_the_same_place_is_meant():
+    paths = ["seed", "tune.seed", "pairs.seed", "pairs.rules.alpha"]
+    assert did_you_mean_path("pairs.sed", paths) == " (did you mean 'pairs.seed'?)"
+    assert did_you_mean_path("sed", paths) == " (did you mean 'seed'?)"
+    assert did_you_mean_path("pairs.alpha", paths) == " (did you mean 'pairs.rules.alpha'?)"
+    assert did_you_mean_path("pairs.zzz", paths) == ""
