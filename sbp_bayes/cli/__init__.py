@@ -69,15 +69,14 @@ def _output(command: str, arguments: argparse.Namespace) -> str:
         from sbp_bayes.cli.export import export_model
 
         return export_model(arguments)
-    from sbp_bayes.cli.tables import summary
-
     if command == "corpus":
         from sbp_bayes.cli.corpus import run_corpus
+        from sbp_bayes.cli.tables import summary
 
         return summary(run_corpus(arguments))
     from sbp_bayes.cli.stages import COMMANDS
 
-    return summary(COMMANDS[command](arguments))
+    return COMMANDS[command](arguments)
 
 
 def _fail(message: str, code: int = MISTAKE) -> int:

@@ -19,8 +19,15 @@ from sbp_bayes.synthesizer.posterior import (
 )
 from sbp_bayes.synthesizer.prompt import prompt_tokens
 from sbp_bayes.synthesizer.protocol import Synthesizer
-from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss
-from sbp_bayes.synthesizer.tuning import TuneConfig, tune
+from sbp_bayes.synthesizer.rows import (
+    PackedPairs,
+    PairRows,
+    cut_document,
+    pair_loss,
+    pair_positions,
+    row_length_of,
+)
+from sbp_bayes.synthesizer.tuning import TuneConfig, held_out_pairs, tune
 from sbp_bayes.synthesizer.vocabulary import WorldTokens, model_tokens, world_tokens
 
 __all__ = [
@@ -40,11 +47,15 @@ __all__ = [
     "UnconditionalLM",
     "UnconditionalSynthesizer",
     "WorldTokens",
+    "cut_document",
+    "held_out_pairs",
     "model_tokens",
     "noisy_pairs",
     "pair_loss",
+    "pair_positions",
     "prompt_tokens",
     "random_pairs",
+    "row_length_of",
     "tune",
     "world_tokens",
 ]
