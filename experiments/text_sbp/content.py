@@ -16,7 +16,7 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest
 from sbp_bayes.base.store import read_json_lines
 from sbp_bayes.base.workers import usable_cores
-from sbp_bayes.comparison import ArmRun, CompanionStages
+from sbp_bayes.comparison import ArmRun, CompanionStages, gauges_of
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing import PairSet
 from sbp_bayes.synthesis import CORPUS
@@ -61,6 +61,7 @@ def report_content(output: RunOutput, config_name: str, run_id: str) -> dict[str
         **compare(output),
         "dynamics": [_dynamics(run) for run in output.runs],
         "ledger": ledger(output),
+        "gauges": gauges_of(output.runs),
         "synthesizer": None if shown is None else _synthesizer(output, shown, bench),
     }
 
@@ -106,10 +107,10 @@ def ledger(output: RunOutput) -> list[dict[str, Any]]:
     lines: dict[tuple[str, str], list[Manifest]] = {("corpus", "shared"): [output.data.manifest]}
     seen = set()
     for run in sorted(output.runs, key=lambda run: run.arm != "baseline"):
-        measures = run.companion.measures if run.companion else None
-        stages = [*run.needed, *(m for one in run.tries for m in one), *run.evaluations.values()]
-        for stage in [*stages, *([measures] if measures else [])]:
-            if stage.fingerprint not in seen:
+        measures = (run.companion.gauge, run.companion.measures) if run.companion else ()
+        stages = [*run.needed, *(m for one in run.tries for m in one), *run.evaluations.values(), *measures]
+        for stage in stages:
+            if stage is not None and stage.fingerprint not in seen:
                 seen.add(stage.fingerprint)
                 lines.setdefault((stage.stage, run.arm), []).append(stage)
     return [_line(stage, arm, manifests, *TOKENS.get(stage, ())) for (stage, arm), manifests in lines.items()]

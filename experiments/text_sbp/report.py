@@ -1,19 +1,33 @@
 """The report of a run as one HTML file: what was found, how it came about, and what it cost."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.text_sbp import page, plots
 from experiments.text_sbp.report_tables import data_tables, ledger_table, quality_table, settings
-from experiments.text_sbp.table import COLUMNS, Cell, comparison_table, headline, what_intervals_hold
+from experiments.text_sbp.table import (
+    COLUMNS,
+    Cell,
+    comparison_table,
+    gauge_sentences,
+    headline,
+    what_intervals_hold,
+)
 from paper_figures.numbers import count, percent, plain, signed
 from paper_figures.text_results import ReportedInterval, from_report
 from sbp_bayes.arms import ARMS, in_order
 from sbp_bayes.base.store import write_text
 
 PAGE_COLUMNS = ("", "nats/token", "perplexity", "bits/byte", *COLUMNS[2:])
+
+WHAT_GAUGES_SAY = (
+    "Net information is what a synthesizer learns of d2 from d1 over the better of two models that know "
+    "nothing of the pairs, the starting model without d1 and a synthesizer tuned on random pairs (where that "
+    "arm was run); use of d1 is what another document's d1 would cost it. Both are of held-out pairs, with 95% "
+    "intervals."
+)
 
 MAX_CHARACTERS = 3000
 """Shown of one document; the page says how much more there is."""
@@ -37,8 +51,8 @@ def render(report: Mapping[str, Any]) -> str:
     """Return the report's HTML; what is told of a synthesizer is left out where no arm has one."""
     parts = [_summary(report), _comparison(report), _dynamics(report)]
     if (synthesizer := report["synthesizer"]) is not None:
-        shown = (_similarity, _syntheses, _pairs, _quality)
-        parts += [part(synthesizer) for part in shown]
+        parts.append(_similarity(synthesizer, gauge_sentences(report)))
+        parts += [part(synthesizer) for part in (_syntheses, _pairs, _quality)]
     parts += [_data(report), _ledger(report), _how(report)]
     return page.page(f"SBP on text: {report['config_name']}", "\n".join(parts))
 
@@ -129,7 +143,7 @@ def _dynamics(report: Mapping[str, Any]) -> str:
     )
 
 
-def _similarity(report: Mapping[str, Any]) -> str:
+def _similarity(report: Mapping[str, Any], gauges: Sequence[str]) -> str:
     pairs = report["pairs"]
     rejected = "; ".join(
         f"{reason.replace('_', ' ')} {number:,}" for reason, number in pairs["rejected"].items()
@@ -147,6 +161,8 @@ def _similarity(report: Mapping[str, Any]) -> str:
             f"similarity is {pairs['mean_similarity']:.3f}. Dropped: {rejected}.{_labels(pairs)}"
         ),
         page.paragraph(_tuning(report["tuning"])),
+        page.paragraph(WHAT_GAUGES_SAY, "note"),
+        *map(page.paragraph, gauges),
     )
 
 

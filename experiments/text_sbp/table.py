@@ -17,6 +17,7 @@ from paper_figures.text_results import (
     from_report,
 )
 from sbp_bayes.arms import ARMS
+from sbp_bayes.evaluation import gauge_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,6 +91,14 @@ def _against_control(results: TextResults, reference: str) -> str:
     return f"Against its best control, {label}, it is {'better' if delta.value < 0 else 'worse'} ({found})."
 
 
+def gauge_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Say of each synthesizer what it learns of d2 from d1; arms that share one share a sentence."""
+    by_words: dict[str, list[str]] = {}
+    for record in report["gauges"]:
+        by_words.setdefault(gauge_line(record), []).append(ARMS[record["arm"]].label)
+    return [f"{', '.join(labels)}: {words}" for words, labels in by_words.items()]
+
+
 def what_intervals_hold(report: Mapping[str, Any]) -> str:
     """Say what the intervals generalise over, and what they therefore leave out."""
     over, seeds = from_report(report).intervals_over, len(report["seeds"])
@@ -125,6 +134,8 @@ def print_table(report: Mapping[str, Any], console: "Console | None" = None) -> 
         for verdict in group.verdicts:
             console.print(_escaped(verdict))
         console.print()
+    for sentence in gauge_sentences(report):
+        console.print(_escaped(sentence))
     console.print(what_intervals_hold(report))
     console.print(f"[bold]{_escaped(headline(report))}[/bold]")
 

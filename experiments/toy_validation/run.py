@@ -10,7 +10,7 @@ from experiments.toy_validation.config import ToyConfig
 from experiments.toy_validation.data import ToyData, make_data, world_tokens
 from sbp_bayes.arms import CHECKPOINTS
 from sbp_bayes.base.stage import Workspace
-from sbp_bayes.comparison import ArmRun, run_arms
+from sbp_bayes.comparison import ArmRun, gauges_of, run_arms
 from sbp_bayes.concept import ExactModel
 
 
@@ -29,6 +29,8 @@ class ArmResult:
         statements: what its synthetic text states, in a world of statements; see `facts.statements_of`.
         recall: facts that the best checkpoint on validation recalls, in a world of facts; see
             `facts.recall_of`.
+        net_information, use_of_d1: what its synthesizer learns of d2 from d1, nats a token of the world; see
+            `evaluation.gauges`.
     """
 
     arm: str
@@ -41,6 +43,8 @@ class ArmResult:
     synthesizer: dict[str, float] | None
     statements: dict[str, Any] | None = None
     recall: dict[str, float] | None = None
+    net_information: float | None = None
+    use_of_d1: float | None = None
 
 
 def run(config: ToyConfig, work: Workspace, num_workers: int | None = None) -> list[ArmResult]:
@@ -61,6 +65,7 @@ def run(config: ToyConfig, work: Workspace, num_workers: int | None = None) -> l
 def results_of(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> list[ArmResult]:
     """Return the numbers of finished runs; `data` are those of each seed."""
     bayes = {seed: bayes_loss(one) for seed, one in data.items()}
+    gauged = _gauged(runs, data)
     return [
         ArmResult(
             arm=run.arm,
@@ -75,9 +80,22 @@ def results_of(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> list[ArmResu
             tokens_seen=run.tokens_seen("last"),
             recall=None if run.examination is None else dict(run.examination.counts),
             **_measures(run),
+            **gauged.get((run.arm, run.seed), {}),
         )
         for run in runs
     ]
+
+
+def _gauged(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> dict[tuple[str, int], dict[str, float]]:
+    """Return net information and use of d1 by arm and seed; EOS is no token of the world."""
+    return {
+        (record["arm"], seed): {
+            name: record[name]["estimate"] * (one.world.doc_length + 1) / one.world.doc_length
+            for name in ("net_information", "use_of_d1")
+        }
+        for seed, one in data.items()
+        for record in gauges_of([run for run in runs if run.seed == seed])
+    }
 
 
 def _measures(run: ArmRun) -> dict[str, Any]:

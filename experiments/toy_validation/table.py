@@ -64,11 +64,8 @@ def _recall(own: Sequence[ArmResult]) -> dict[str, Any] | None:
     known = [result.recall for result in own if result.recall is not None]
     if not known:
         return None
-    rates, bayes = np.array([r["recall"] for r in known]), float(np.mean([r["bayes"] for r in known]))
-    if len(rates) == 1:
-        return {"mean": float(rates[0]), "low": None, "high": None, "bayes": bayes}
-    interval = mean_over_seeds(rates).interval()
-    return {"mean": interval.estimate, "low": interval.low, "high": interval.high, "bayes": bayes}
+    bayes = float(np.mean([r["bayes"] for r in known]))
+    return {**_over_seeds([r["recall"] for r in known]), "bayes": bayes}
 
 
 def excess(results: Sequence[ArmResult], checkpoint: str) -> np.ndarray:
@@ -103,11 +100,40 @@ def print_arms(record: Mapping[str, Any]) -> None:
         share = _text(best["share"], ".0%") if best.get("share") else ""
         numbers = f"{last['mean']:>9.4f}{count(arm['tokens_seen']):>9}{arm['flops']:>10.2e}"
         print(f"{ARMS[arm['arm']].label:<24}{_text(best):>26}{gain:>27}{share:>17}{numbers}")
+    _print_gauges(record)
     _print_facts(record)
     if record["best_control"] is not None:
         control = record["best_control"]
         delta = {"mean": control["delta"]["value"]} | control["delta"]
         print(f"\nSBP − its best control ({ARMS[control['arm']].label}): {_text(delta)} nats a token")
+
+
+def _print_gauges(record: Mapping[str, Any]) -> None:
+    """Print what synthesizers learn of d2 from d1, beside I(d1; d2) where it is known."""
+    by_arm: dict[str, list[Mapping[str, Any]]] = {}
+    for result in record["results"]:
+        if result["net_information"] is not None:
+            by_arm.setdefault(result["arm"], []).append(result)
+    if not by_arm:
+        return
+    print("\nwhat synthesizers learn of d2 from d1, nats a token")
+    head = ("net information", "over exact P(d2)", "I(d1; d2)", "use of d1")
+    print(f"{'':<24}{head[0]:>26}{head[1]:>27}{head[2]:>17}{head[3]:>26}")
+    for arm, own in by_arm.items():
+        columns = [_text(_over_seeds([result["net_information"] for result in own]))]
+        exact = [result["synthesizer"] for result in own if result["synthesizer"]]
+        columns.append(_text(_over_seeds([e["marginal"] - e["loss"] for e in exact])) if exact else "")
+        columns.append(f"{np.mean([e['marginal'] - e['floor'] for e in exact]):.4f}" if exact else "")
+        columns.append(_text(_over_seeds([result["use_of_d1"] for result in own])))
+        print(f"{ARMS[arm].label:<24}{columns[0]:>26}{columns[1]:>27}{columns[2]:>17}{columns[3]:>26}")
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, float | None]:
+    """Return the mean over seeds with its interval; one seed has none."""
+    if len(values) == 1:
+        return {"mean": values[0], "low": None, "high": None}
+    interval = mean_over_seeds(np.array(values)).interval()
+    return {"mean": interval.estimate, "low": interval.low, "high": interval.high}
 
 
 def _print_facts(record: Mapping[str, Any]) -> None:

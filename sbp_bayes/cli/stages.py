@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.base.stage import Manifest, read_manifest
+from sbp_bayes.base.stage import read_manifest
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
+from sbp_bayes.cli.tables import summary
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import evaluate
+from sbp_bayes.evaluation import evaluate, gauge, gauge_line
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
@@ -29,7 +30,7 @@ SYNTHETIC_SHARE = 0.375
 """Of the paper's run of 200B tokens: 75B."""
 
 
-def run_pair(arguments: argparse.Namespace) -> Manifest:
+def run_pair(arguments: argparse.Namespace) -> str:
     """Pair the documents of a corpus, and its validation documents among themselves."""
     flags = {
         "embedder.kind": arguments.embedder,
@@ -58,7 +59,7 @@ def run_pair(arguments: argparse.Namespace) -> Manifest:
         cache=None if cache is None else Path(cache),
     )
     inputs.remember_origin(manifest, prepared, arguments.unique_tokens)
-    return manifest
+    return summary(manifest)
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:
@@ -69,8 +70,8 @@ def _engine(arguments: argparse.Namespace) -> Engine:
     return LocalEngine()
 
 
-def run_tune(arguments: argparse.Namespace) -> Manifest:
-    """Tune a model on pairs."""
+def run_tune(arguments: argparse.Namespace) -> str:
+    """Tune a model on pairs, and gauge what it has learnt of d2 from d1 into OUT/gauge."""
     prepared, model = inputs.prepared_corpus(arguments.corpus), inputs.model_folder(arguments.model)
     inputs.refuse_other_tokenizer(model, prepared.tokenizer)
     flags = {
@@ -79,21 +80,27 @@ def run_tune(arguments: argparse.Namespace) -> Manifest:
         "seed": arguments.seed,
     }
     limit = load_model(model).config.context_length
+    config = configure(TuneConfig, flags, arguments.assignments, max_document_tokens=limit)
     pairs = read_manifest(Path(arguments.pairs)).directory
-    return tune(
-        configure(TuneConfig, flags, arguments.assignments, max_document_tokens=limit),
-        model,
+    taught = (
         prepared.unique(arguments.unique_tokens),
         PairSet.load(pairs / "train"),
         _validation(prepared),
         PairSet.load(pairs / "validation"),
+    )
+    tuned = tune(
+        config,
+        model,
+        *taught,
         inputs.place(arguments),
         tokenizer=prepared.tokenizer,
         **_checkpoints(arguments),
     )
+    found = gauge(config, tuned.directory / "best", model, *taught, inputs.place(arguments, "gauge"))
+    return f"{summary(tuned)}\n{gauge_line(found.counts)}"
 
 
-def run_synthesize(arguments: argparse.Namespace) -> Manifest:
+def run_synthesize(arguments: argparse.Namespace) -> str:
     """Sample documents, with seed documents from a prepared corpus, from any text as it is, or from none."""
     model, num_unique = inputs.model_folder(arguments.model), arguments.unique_tokens
     if num_unique is not None and not inputs.is_stage(arguments.corpus):
@@ -108,12 +115,13 @@ def run_synthesize(arguments: argparse.Namespace) -> Manifest:
     limit = (load_model(model).config.context_length - 2) // 2  # a row is EOS, d1, SEP and d2
     config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
     source: Source = NoDocuments() if arguments.unconditional else SeedDocuments(corpus)
-    return synthesize(
+    samples = synthesize(
         config, model, source, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
     )
+    return summary(samples)
 
 
-def run_pretrain(arguments: argparse.Namespace) -> Manifest:
+def run_pretrain(arguments: argparse.Namespace) -> str:
     """Pretrain a model from scratch on real text, and on synthetic text where some is given."""
     shape = inputs.preset(arguments.preset)
     prepared = inputs.prepared_or_text(arguments)
@@ -132,16 +140,17 @@ def run_pretrain(arguments: argparse.Namespace) -> Manifest:
         synthetic_share=SYNTHETIC_SHARE if synthetic is not None else 0.0,
     )
     validation, checkpoints = prepared.split("validation"), _checkpoints(arguments)
-    return pretrain(
+    manifest = pretrain(
         config, real, synthetic, validation, inputs.place(arguments), tokenizer=tokenizer, **checkpoints
     )
+    return summary(manifest)
 
 
-def run_evaluate(arguments: argparse.Namespace) -> Manifest:
+def run_evaluate(arguments: argparse.Namespace) -> str:
     """Score a split of a prepared corpus, or any text as it is."""
     model = inputs.model_folder(arguments.model)
     corpus, _ = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.split(arguments.split))
-    return evaluate(model, corpus, inputs.place(arguments))
+    return summary(evaluate(model, corpus, inputs.place(arguments)))
 
 
 def _validation(prepared: inputs.PreparedCorpus) -> Corpus:

@@ -5,6 +5,7 @@
 
 from sbp_bayes.arms import ARMS, CHECKPOINTS, Arm, in_order, reference_of
 from sbp_bayes.comparison.bench import ArmSettings, Bench, Made, TuningPairs
+from sbp_bayes.comparison.gauges import gauges_of
 from sbp_bayes.comparison.run import OpenBench, run_arms
 from sbp_bayes.comparison.table import best_control, compared
 from sbp_bayes.comparison.training import ArmRun, ArmStages, CompanionStages
@@ -25,6 +26,7 @@ __all__ = [
     "best_control",
     "compared",
     "difference_interval",
+    "gauges_of",
     "in_order",
     "loss_interval",
     "reference_of",

@@ -9,7 +9,7 @@ from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan
 from sbp_bayes.comparison.bench import Bench, Made, TuningPairs
 from sbp_bayes.comparison.related import packed_neighbours, stitched
 from sbp_bayes.corpus import TOKENIZER, Corpus, Tokenizer
-from sbp_bayes.evaluation import SCORES, DocumentScores, arm_flops, evaluate
+from sbp_bayes.evaluation import SCORES, DocumentScores, arm_flops, evaluate, gauge
 from sbp_bayes.lm import Transformer, save_model
 from sbp_bayes.pretraining import PretrainConfig, pretrain, steps_of_budget, synthetic_tokens_needed
 from sbp_bayes.synthesis import CORPUS, NoDocuments, SeedDocuments, synthesize
@@ -28,6 +28,7 @@ class CompanionStages:
         samples: whose `corpus` folder is the synthetic text.
         tuned: the synthesizer; None where the text is sampled without one.
         pairs: the stages of the pairs.
+        gauge: net information and use of d1; see `evaluation.gauge`.
         measures: of the synthesizer and its text; see `Bench.measure`.
     """
 
@@ -35,6 +36,7 @@ class CompanionStages:
     samples: Manifest
     tuned: Manifest | None = None
     pairs: tuple[Manifest, ...] = ()
+    gauge: Manifest | None = None
     measures: Manifest | None = None
 
 
@@ -129,16 +131,11 @@ class ArmStages:
             return CompanionStages(stages=(start, samples), samples=samples)
         start = self.baseline() if arm.start == "baseline" else self._untrained()
         pairs = self._pairs(arm)
-        tuned = tune(
-            settings.tune,
-            start.directory / "best",
-            bench.unique,
-            pairs.train,
-            pairs.validation_corpus,
-            pairs.validation,
-            self.work,
-            tokenizer=bench.tokenizer,
-        )
+        taught = bench.unique, pairs.train, pairs.validation_corpus, pairs.validation
+        tuned = tune(settings.tune, start.directory / "best", *taught, self.work, tokenizer=bench.tokenizer)
+        # What a synthesizer from random weights must beat is the model that the others start from.
+        without_d1 = self.baseline().directory / "best"
+        gauged = gauge(settings.tune, tuned.directory / "best", without_d1, *taught, self.work)
         samples = synthesize(
             settings.synthesis,
             tuned.directory / "best",
@@ -152,6 +149,7 @@ class ArmStages:
             samples=samples,
             tuned=tuned,
             pairs=pairs.stages,
+            gauge=gauged,
             measures=bench.measure(Made(start=start, pairs=pairs, tuned=tuned, samples=samples), self.work),
         )
 

@@ -1,5 +1,14 @@
 """Losses with their intervals, the quality of synthetic text, and synthesizers against exact ones."""
 
+from sbp_bayes.evaluation.gauges import (
+    GAUGE_SCORES,
+    Gauges,
+    GaugeScores,
+    gauge,
+    gauge_line,
+    gauge_scores,
+    gauges,
+)
 from sbp_bayes.evaluation.intervals import (
     Estimate,
     Interval,
@@ -44,6 +53,7 @@ from sbp_bayes.evaluation.worlds.recall import (
 from sbp_bayes.evaluation.worlds.statements import StatementWorld, statement_quality
 
 __all__ = [
+    "GAUGE_SCORES",
     "SCORES",
     "BeliefProbe",
     "ConceptCalibration",
@@ -53,6 +63,8 @@ __all__ = [
     "ExactFidelity",
     "FactWorld",
     "Fidelity",
+    "GaugeScores",
+    "Gauges",
     "Interval",
     "PairQuality",
     "PairScores",
@@ -71,6 +83,10 @@ __all__ = [
     "document_quality",
     "evaluate",
     "exact_fidelity",
+    "gauge",
+    "gauge_line",
+    "gauge_scores",
+    "gauges",
     "hidden_states",
     "linear_probe",
     "loss_interval",

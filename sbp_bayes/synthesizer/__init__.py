@@ -18,8 +18,15 @@ from sbp_bayes.synthesizer.posterior import (
 )
 from sbp_bayes.synthesizer.prompt import prompt_tokens
 from sbp_bayes.synthesizer.protocol import Synthesizer
-from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss
-from sbp_bayes.synthesizer.tuning import TuneConfig, tune
+from sbp_bayes.synthesizer.rows import (
+    PackedPairs,
+    PairRows,
+    cut_document,
+    pair_loss,
+    pair_positions,
+    row_length_of,
+)
+from sbp_bayes.synthesizer.tuning import TuneConfig, held_out_pairs, tune
 from sbp_bayes.synthesizer.vocabulary import WorldTokens, model_tokens, world_tokens
 
 __all__ = [
@@ -38,11 +45,15 @@ __all__ = [
     "TuneConfig",
     "UnconditionalSynthesizer",
     "WorldTokens",
+    "cut_document",
+    "held_out_pairs",
     "model_tokens",
     "noisy_pairs",
     "pair_loss",
+    "pair_positions",
     "prompt_tokens",
     "random_pairs",
+    "row_length_of",
     "tune",
     "world_tokens",
 ]

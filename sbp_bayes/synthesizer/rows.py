@@ -36,6 +36,13 @@ def pair_positions(d1: np.ndarray, d2: np.ndarray, *, ends: bool) -> tuple[np.nd
     return inputs, np.concatenate([ignored, d2, [EOS if ends else IGNORE]])
 
 
+def cut_document(corpus: Corpus, index: int, max_document_tokens: int) -> tuple[np.ndarray, bool]:
+    """Return a document's first `max_document_tokens` tokens, int64, and whether EOS follows them."""
+    document = corpus.document(index)
+    ends = bool(corpus.complete[index]) and len(document) <= max_document_tokens
+    return document[:max_document_tokens], ends
+
+
 class PackedPairs:
     """Pairs packed into rows of one length, each pair a segment of its own, so that little is padding.
 
@@ -86,10 +93,9 @@ class PackedPairs:
         return Batch(*(torch.from_numpy(array.astype(np.int64)) for array in (inputs, targets, segments)))
 
     def _positions(self, pair: int) -> tuple[np.ndarray, np.ndarray]:
-        limit, second = self.max_document_tokens, self.second[pair]
-        d1, d2 = self.corpus.document(self.first[pair]), self.corpus.document(second)
-        ends = bool(self.corpus.complete[second]) and len(d2) <= limit
-        return pair_positions(d1[:limit], d2[:limit], ends=ends)
+        d2, ends = cut_document(self.corpus, self.second[pair], self.max_document_tokens)
+        d1 = self.corpus.document(self.first[pair])[: self.max_document_tokens]
+        return pair_positions(d1, d2, ends=ends)
 
 
 class PairRows:

@@ -134,6 +134,11 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     if not len(validation_pairs.first):
         validated_by, validation_corpus = "training pairs", corpus
         pairs, validation_pairs = hold_out(pairs, config.max_validation_pairs, config.seed)
+        _logger.warning(
+            "the validation documents have no pairs: %d of %d training pairs validate the tuning instead",
+            len(validation_pairs.first),
+            len(validation_pairs.first) + len(pairs.first),
+        )
     packed = PackedPairs(corpus, pairs.first, pairs.second, config.max_document_tokens)
     source = PairRows(
         packed,
@@ -142,7 +147,8 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         seed=config.seed,
         pairs_fingerprint=pairs.fingerprint,
     )
-    held_out = _validation(config, validation_corpus, validation_pairs)
+    chosen = _chosen(config, validation_pairs)
+    held_out = PackedPairs(validation_corpus, chosen.first, chosen.second, config.max_document_tokens)
 
     def work(folder: StageFolder) -> Outcome:
         if torchrun_rank() == 0:
@@ -151,6 +157,20 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         return _tune(config, model, source, held_out, folder, validated_by=validated_by, **checkpoints)
 
     return run_stage(plan, directory, work, collective=True)
+
+
+def held_out_pairs(
+    config: TuneConfig, corpus: Corpus, pairs: Pairs, validation_corpus: Corpus, validation_pairs: Pairs
+) -> tuple[Corpus, IndexPairs]:
+    """Return the documents and the pairs that validate the tuning of these arguments; see `tune`.
+
+    Raises:
+        CorpusError: there are no validation pairs, and none can be held out.
+    """
+    if not len(validation_pairs.first):
+        _, validation_pairs = hold_out(pairs, config.max_validation_pairs, config.seed)
+        validation_corpus = corpus
+    return validation_corpus, _chosen(config, validation_pairs)
 
 
 def hold_out(pairs: Pairs, max_pairs: int, seed: int) -> tuple[IndexPairs, IndexPairs]:
@@ -175,11 +195,6 @@ def hold_out(pairs: Pairs, max_pairs: int, seed: int) -> tuple[IndexPairs, Index
     wanted = min(max_pairs, math.ceil(HELD_OUT_SHARE * len(pairs.first)))
     number = 1 + int(counts[order].cumsum().searchsorted(wanted))
     is_held_out = np.isin(document, order[: min(number, len(counts) - 1)])
-    _logger.warning(
-        "the validation documents have no pairs: %d of %d training pairs validate the tuning instead",
-        is_held_out.sum(),
-        len(is_held_out),
-    )
     trained, held_out = (
         IndexPairs(pairs.first[rows], pairs.second[rows], pairs.corpus_fingerprint)
         for rows in (~is_held_out, is_held_out)
@@ -248,7 +263,7 @@ def _refuse_strangers(name: str, corpus: Corpus, pairs: Pairs, model: Transforme
         )
 
 
-def _validation(config: TuneConfig, corpus: Corpus, pairs: Pairs) -> PackedPairs:
+def _chosen(config: TuneConfig, pairs: Pairs) -> IndexPairs:
     order = numpy_generator(config.seed, "validation pairs").permutation(len(pairs.first))
     chosen = np.sort(order[: config.max_validation_pairs])
-    return PackedPairs(corpus, pairs.first[chosen], pairs.second[chosen], config.max_document_tokens)
+    return IndexPairs(pairs.first[chosen], pairs.second[chosen], pairs.corpus_fingerprint)

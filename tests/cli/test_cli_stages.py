@@ -12,6 +12,7 @@ import pytest
 from sbp_bayes.base.stage import read_manifest
 from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
+from sbp_bayes.evaluation import gauge_line
 from sbp_bayes.lm import load_model
 from sbp_bayes.synthesizer import TuneConfig
 from sbp_bayes.training import OptimiserConfig, loop
@@ -45,7 +46,13 @@ def test_the_example_in_the_help(tmp_path, texts, sbp, saved):
     )
     saved.clear()
     checkpoints = ("--checkpoint-seconds", 0, "--kept-checkpoints", 3)
-    sbp("tune", w / "corpus", *unique, *tune, *checkpoints, "--max-document-tokens", 48, "--out", w / "tuned")
+    tuning = ("tune", w / "corpus", *unique, *tune, "--max-document-tokens", 48, "--out", w / "tuned")
+    told = sbp(*tuning, *checkpoints)
+    gauged = read_manifest(w / "tuned" / "gauge").counts
+    assert told.rstrip().endswith(gauge_line(gauged))
+    assert "net information: " in told
+    loss = read_manifest(w / "tuned").counts["validation_nats_per_token"]
+    assert gauged["loss"] == pytest.approx(loss, rel=1e-5)
     assert saved == [3] * read_manifest(w / "tuned").counts["steps"]
     sbp("evaluate", texts, "--model", w / "tuned", "--out", w / "tuned_scores")
     synthesize = ("synthesize", w / "corpus", *unique, "--model", w / "tuned", "--tokens", 3000)

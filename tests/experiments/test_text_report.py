@@ -116,8 +116,18 @@ def test_an_arm_of_the_table_needs_nothing_else_to_be_shown(report):
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_what_a_synthesizer_has_learnt_is_said_once_for_arms_that_share_it(report):
+    text = " ".join(printed(report).split())
+    assert "SBP: net information: −0.021 nats per token of d2 [−0.028, −0.014]; use of d1: −0.001" in text
+    assert "synthesis would be self-distillation" in text
+    report["gauges"] += [report["gauges"][0] | {"arm": "stitched"}]
+    shown = " ".join("".join(Page(render(report)).text).split())
+    assert shown.count("net information: −0.021") == 1
+    assert "SBP, SBP, stitched: net information" in shown
+
+
 def test_without_a_synthesizer_the_page_tells_of_none(report):
-    report["synthesizer"] = None
+    report["synthesizer"], report["gauges"] = None, []
     for part in ("arms", "dynamics"):
         report[part] = [row for row in report[part] if row["arm"] != "sbp"]
     report["best_control"] = None

@@ -123,6 +123,17 @@ def test_a_synthesizer_is_measured_where_there_is_one(record: dict) -> None:
             assert result["synthesizer"]["floor"] == pytest.approx(math.log(3), rel=1e-12)
 
 
+def test_a_synthesizer_is_gauged_beside_the_information(record: dict, capsys: pytest.CaptureFixture) -> None:
+    """In a world without structure d1 says nothing: what is below 0 was lost in tuning."""
+    gauged = {r["arm"]: r["net_information"] for r in record["results"] if r["net_information"] is not None}
+    assert set(gauged) == {r["arm"] for r in record["results"] if r["synthesizer"]}
+    assert max(gauged.values()) < 0.05
+    print_arms(record)
+    printed = capsys.readouterr().out
+    assert "I(d1; d2)" in printed
+    assert f"{gauged['sbp']:.4f}" in printed
+
+
 def test_an_arm_that_needs_the_baseline_pays_for_it(record: dict) -> None:
     flops = {arm["arm"]: arm["flops"] for arm in record["arms"]}
     assert flops["oracle"] == flops["baseline"] == flops["exact_posterior"]

@@ -13,9 +13,9 @@ from sbp_bayes.base.errors import ConfigError, CorpusError, StoreError
 from sbp_bayes.corpus import Corpus, Document, Tokenizer
 from sbp_bayes.corpus.tokenizer import SPECIAL_TOKENS
 from sbp_bayes.lm import LMConfig, Transformer, load_model, resolved_matmul_dtype, save_model
-from sbp_bayes.synthesizer import IndexPairs, NeuralSynthesizer, PairRows, TuneConfig, pair_loss
+from sbp_bayes.synthesizer import IndexPairs, NeuralSynthesizer, PackedPairs, PairRows, TuneConfig, pair_loss
 from sbp_bayes.synthesizer import tune as tune_with
-from sbp_bayes.synthesizer.tuning import _validation, hold_out
+from sbp_bayes.synthesizer.tuning import held_out_pairs, hold_out
 from sbp_bayes.training import OptimiserConfig
 
 VOCAB_SIZE = 24
@@ -60,6 +60,12 @@ def topic_pairs(corpus, num_pairs, seed):
     first = generator.integers(len(corpus), size=num_pairs)
     second = (first + 2 * generator.integers(1, len(corpus) // 2, size=num_pairs)) % len(corpus)
     return Indices(first, second, corpus.fingerprint, f"pairs {seed}")
+
+
+def validating(config, *documents_and_pairs):
+    """The pairs that validate a tuning, as rows."""
+    corpus, pairs = held_out_pairs(config, *documents_and_pairs)
+    return PackedPairs(corpus, pairs.first, pairs.second, config.max_document_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +114,7 @@ def test_tuned_model_infers_the_topic_from_d1(tuned, arguments):
 
 
 def test_best_weights_are_those_of_the_reported_loss(tuned, arguments):
-    loss = pair_loss(load_model(tuned.directory / "best"), _validation(CONFIG, *arguments[4:6]), 16)
+    loss = pair_loss(load_model(tuned.directory / "best"), validating(CONFIG, *arguments[2:6]), 16)
     assert loss.nats_per_token == pytest.approx(tuned.counts["validation_nats_per_token"], rel=1e-6)
 
 
@@ -145,7 +151,7 @@ def test_interrupted_tuning_ends_with_the_same_weights(tuned, arguments, tmp_pat
 
 
 @pytest.mark.parametrize(("num_pairs", "num_documents", "most"), [(800, 400, 60), (90, 7, 60), (2, 2, 5)])
-def test_pairs_are_held_out_by_d1_and_by_seed(num_pairs, num_documents, most, caplog):
+def test_pairs_are_held_out_by_d1_and_by_seed(num_pairs, num_documents, most):
     generator = np.random.default_rng(0)
     first = np.append(generator.integers(num_documents, size=num_pairs - 2), [0, 1])
     pairs = IndexPairs(first, (first + 1) % num_documents, "corpus")
@@ -155,7 +161,6 @@ def test_pairs_are_held_out_by_d1_and_by_seed(num_pairs, num_documents, most, ca
     assert sorted(map(tuple, both)) == sorted(zip(pairs.first, pairs.second, strict=True))
     wanted, largest = min(most, num_pairs / 10), np.bincount(first).max()
     assert min(wanted, 1) <= len(held_out.first) < wanted + largest
-    assert f"{len(held_out.first)} of {num_pairs} training pairs validate the tuning" in caplog.text
     assert hold_out(pairs, most, seed=0)[1].fingerprint == held_out.fingerprint
     assert num_documents < 3 or hold_out(pairs, most, seed=1)[1].fingerprint != held_out.fingerprint
 
@@ -169,7 +174,7 @@ def test_what_cannot_be_held_out_is_said():
         hold_out(none, 10, seed=0)
 
 
-def test_a_tuning_without_validation_pairs_holds_out_training_pairs(tuned, arguments, tmp_path):
+def test_a_tuning_without_validation_pairs_holds_out_training_pairs(tuned, arguments, tmp_path, caplog):
     config, model, train, pairs, held_out, validation = arguments
     none = dataclasses.replace(validation, first=validation.first[:0], second=validation.second[:0])
     short = dataclasses.replace(config, num_epochs=0.1)
@@ -180,9 +185,9 @@ def test_a_tuning_without_validation_pairs_holds_out_training_pairs(tuned, argum
     )
     assert counts["validation_pairs"] == config.max_validation_pairs
     assert 0 <= 800 - counts["pairs"] - config.max_validation_pairs < np.bincount(pairs.first).max()
-    _, chosen = hold_out(pairs, config.max_validation_pairs, config.seed)
+    assert f"{800 - counts['pairs']} of 800 training pairs validate the tuning" in caplog.text
     best = load_model(tmp_path / "out" / "best")
-    loss = pair_loss(best, _validation(short, train, chosen), 16).nats_per_token
+    loss = pair_loss(best, validating(short, train, pairs, held_out, none), 16).nats_per_token
     assert loss == pytest.approx(counts["validation_nats_per_token"], rel=1e-5)
     nothing = held_out.select([])
     none.corpus_fingerprint = nothing.fingerprint
