@@ -86,7 +86,7 @@ def results_of(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> list[ArmResu
     ]
 
 
-def _gauged(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> dict[tuple[str, int], dict[str, float]]:
+def _gauged(runs: Sequence[ArmRun], data: dict[int, ToyData]) -> dict[tuple[str, int], dict[str, Any]]:
     """Return net information and use of d1 by arm and seed; EOS is no token of the world."""
     return {
         (record["arm"], seed): {
