@@ -19,8 +19,12 @@ class Bm25Embedder(LsaEmbedder):
         log(1 + (N − n + 1/2) / (n + 1/2)) · c · (k₁ + 1) / (c + k₁ · (1 − b + b · L / mean L)),
 
     where n of the N documents that are fitted on have the word; a document's weights are then scaled to unit
-    length. A count saturates sooner than in 1 + log c, the sooner the shorter the document.
+    length. A count saturates sooner than in 1 + log c, the sooner the shorter the document. Each direction is
+    stretched by the square root of its singular value (Caron 2001): the leading ones, which many documents
+    share, count for more, so that too large a dimension costs less.
     """
+
+    exponent = 0.5
 
     def _new_vectorizer(self) -> Any:
         return _Bm25Vectorizer()

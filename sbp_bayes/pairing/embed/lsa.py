@@ -34,7 +34,12 @@ class LsaEmbedder:
     Args:
         dimension: singular vectors kept; fewer where there are too few documents or words.
         seed: of the Lanczos iteration's first vector; the result depends on it in the last bits only.
+
+    Attributes:
+        exponent: power of its singular value by which a direction is stretched.
     """
+
+    exponent = 0.0
 
     def __init__(self, dimension: int = 256, seed: int = 0) -> None:
         require(dimension >= 1, "dimension", dimension, "at least 1")
@@ -72,7 +77,8 @@ class LsaEmbedder:
         # The products are small: a second BLAS thread waits longer than it works.
         with threadpool_limits(1):
             svd = TruncatedSVD(rank, algorithm="arpack", random_state=self.seed % (1 << 32)).fit(weights_NW)
-        self._components_DW = svd.components_.astype(np.float32)
+        stretch_D1 = svd.singular_values_[:, None] ** self.exponent
+        self._components_DW = (stretch_D1 * svd.components_).astype(np.float32)
         self._fitted_on = content_fingerprint(corpus)
         self.fit_flops = _lanczos_flops(weights_NW.nnz, min(weights_NW.shape), rank)
         return self

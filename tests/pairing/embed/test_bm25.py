@@ -41,12 +41,12 @@ def weights_by_loops(train, texts):
     return np.array(rows)
 
 
-def test_bm25_is_the_projection_of_its_weights_on_leading_singular_vectors():
+def test_bm25_is_the_projection_of_its_weights_on_stretched_singular_vectors():
     train, other = corpus(40, seed=0), corpus(9, seed=1)
     embedder = Bm25Embedder(5).fit(train)
-    _, _, right = np.linalg.svd(weights_by_loops(train.texts, train.texts))
+    _, values, right = np.linalg.svd(weights_by_loops(train.texts, train.texts))
     for part in (train, other):
-        projected = weights_by_loops(train.texts, part.texts) @ right[:5].T
+        projected = weights_by_loops(train.texts, part.texts) @ right[:5].T * np.sqrt(values[:5])
         norms = np.linalg.norm(projected, axis=1, keepdims=True)
         projected = np.divide(projected, norms, where=norms > 0, out=projected)
         vectors = embedder.embed(part)
