@@ -76,6 +76,8 @@ class TextSbpConfig:
         )
         for arm in self.arms:
             require_one_of("arms", arm, ON_TEXT)
+        has_baseline = "baseline" in self.arms
+        require(has_baseline, "arms", list(self.arms), "baseline among them, with which others are compared")
         if self.model.vocab_size != self.corpus.vocab_size:
             raise ConfigError(
                 f"model.vocab_size = {self.model.vocab_size} differs from "

@@ -150,6 +150,8 @@ def test_kills_in_four_stages_change_no_number(finished: tuple[Path, str], tmp_p
     ("change", "named"),
     [
         ("unique_tokenz=5", "unique_tokenz"),
+        ("arms=['baseline','spb']", "arms = 'spb': expected one of"),
+        ("arms=['sbp']", "expected baseline among them"),
         ("unique_tokens=many", "unique_tokens"),
         ("unique_tokens=100000000", "100,000,000"),
         ("pairs.alpha=0.9999", "unknown setting 'pairs.alpha' (did you mean 'pairs.rules.alpha'?)"),
