@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from sbp_bayes.corpus.minhash import sorted_set
 from sbp_bayes.corpus.sketches import SKETCH_BITS, SketchIndex, sketch
 
 LISTED = 1 << 13
@@ -142,7 +143,7 @@ class RarestIndex:
         lists = [self._lists[shingle] for _, shingle in self._entries(row) if shingle in self._lists]
         found = [entries[: bisect.bisect_left(entries, last)].tobytes() for entries in lists]
         positions = np.frombuffer(b"".join(found), np.int64) & ((1 << _POSITION_BITS) - 1)
-        return self._sketches.near(row, np.unique(positions))
+        return self._sketches.near(row, sorted_set(positions))
 
     def add(self, row: int) -> None:
         """Let `row`, larger than those before, be found from now on."""

@@ -7,20 +7,25 @@ selection, in one of several tables (bit sampling: Indyk and Motwani 1998): what
 nothing there, and the sizes of sets do not matter, only their difference.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
+from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.corpus.minhash import sorted_set
+
 SKETCH_BITS = 2048
-BEGINNING = 8
+BEGINNING = 16
 """Words of 64 bits of a sketch that are compared first."""
 BEGINNING_MISSES = 1e-4
 """Probability that as many different members as similar sets may have crowd into the beginning."""
-TABLES = 256
+MOST_TABLES = 512
+"""Tables for 2^18 sets or more; 2^n sets have 2^(n/2) tables, so that tables and what they find cost alike."""
 TABLE_MISSES = 1e-3
 """Probability that two sets at the threshold agree in no table; it falls steeply above the threshold."""
-FEW = 1 << 13
+FEW = 1 << 12
 """Sets that are compared with each one; more are put into tables."""
 BATCH = 1 << 10
 """Sets that are looked up in the tables together, and compared with each other."""
@@ -46,8 +51,8 @@ class SketchIndex:
     """Finds sets that may be similar to one, among those that were added.
 
     Rows number the sets. Whether a similar one is found depends on the sets alone, not on where a search
-    begins again. Memory: 64 bytes for each set, and `TABLES` · 8 bytes for each one that is in the tables,
-    which no set is before `FEW` were added.
+    begins again. Memory: 104 bytes for each set, and 8 for each table that it is in; there are no tables
+    before `FEW` were added.
     """
 
     def __init__(
@@ -63,11 +68,13 @@ class SketchIndex:
         """
         self._sketches, self._sizes, self._asked, self._threshold = sketches, sizes, asked, threshold
         self._added, self._num_added = np.zeros(len(sizes), np.int64), 0
+        self._added_sizes = np.zeros(len(sizes), np.int64)
         self._beginnings = np.zeros((BEGINNING, len(sizes)), np.uint64)
         self._beginning_limits = _beginning_limits()
         self._classes = _size_classes(sizes, threshold)
         self._tables: dict[int, _Tables] = {}
-        self._batch, self._num_in_tables, self._scan_from = -1, 0, 0
+        self._num_tables, self._num_in_tables = 0, 0
+        self._batch, self._scan_from = -1, 0
         self._hits: dict[int, np.ndarray] = {}
         self._scan_all: set[int] = set()
 
@@ -77,7 +84,7 @@ class SketchIndex:
 
     def add(self, row: int) -> None:
         """Let `row`, larger than those before, be found from now on."""
-        self._added[self._num_added] = row
+        self._added[self._num_added], self._added_sizes[self._num_added] = row, self._sizes[row]
         self._beginnings[:, self._num_added] = self._sketches[row, :BEGINNING]
         self._num_added += 1
 
@@ -86,7 +93,9 @@ class SketchIndex:
         if row // BATCH != self._batch:
             self._begin(row // BATCH)
         found = self._scan(row, 0 if row in self._scan_all else self._scan_from)
-        return self.near(row, np.union1d(self._hits.get(row, np.zeros(0, np.int64)), found))
+        if row in self._hits:
+            found = sorted_set(np.concatenate([self._hits[row], found]))
+        return self.near(row, found)
 
     def near(self, row: int, positions: np.ndarray) -> np.ndarray:
         """Return the rows of those sets that may be similar to `row`.
@@ -114,7 +123,7 @@ class SketchIndex:
             different = np.zeros(part.stop - begin, np.uint16)
             for word, others in zip(own, self._beginnings[:, part], strict=True):
                 different += np.bitwise_count(others ^ word)
-            largest = min(self._sizes[self._added[part]].max(), int(size / self._threshold + _SLACK))
+            largest = min(self._added_sizes[part].max(), int(size / self._threshold + _SLACK))
             found.append(begin + np.flatnonzero(different <= self._most_in_beginning(size + largest)))
         return np.concatenate(found)
 
@@ -126,6 +135,9 @@ class SketchIndex:
         self._hits, self._scan_all = {}, set()
         if before < FEW:
             return
+        num_tables = min(math.isqrt(1 << before.bit_length()), MOST_TABLES)
+        if num_tables != self._num_tables:
+            self._num_tables, self._num_in_tables, self._tables = num_tables, 0, {}
         for begin in range(self._num_in_tables, before, ADDED_TOGETHER):
             self._put_into_tables(np.arange(begin, min(begin + ADDED_TOGETHER, before)))
         self._num_in_tables = before
@@ -135,8 +147,8 @@ class SketchIndex:
             found += self._look_up(tables, rows[tables.may_be_similar(self._sizes[rows])])
         queries, positions = map(np.concatenate, zip(*found, strict=True))
         order = np.argsort(queries, kind="stable")
-        distinct, starts = np.unique(queries[order], return_index=True)
-        self._hits = dict(zip(distinct.tolist(), np.split(positions[order], starts[1:]), strict=False))
+        asked, starts = np.unique(queries[order], return_index=True)
+        self._hits = dict(zip(asked.tolist(), np.split(positions[order], starts[1:]), strict=False))
 
     def _put_into_tables(self, positions: np.ndarray) -> None:
         rows = self._added[positions]
@@ -145,7 +157,9 @@ class SketchIndex:
             if number not in self._tables:
                 sizes = self._sizes[self._classes == number]
                 asked = self._sizes[self._asked].max(initial=0)
-                self._tables[number] = _Tables(int(sizes.min()), int(sizes.max()), int(asked), self._threshold)
+                self._tables[number] = _Tables(
+                    self._num_tables, int(sizes.min()), int(sizes.max()), int(asked), self._threshold
+                )
             self._tables[number].add(self._sketches[rows[members]], positions[members])
 
     def _look_up(self, tables: "_Tables", rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -164,7 +178,7 @@ class SketchIndex:
             different = np.zeros(len(queries), np.uint16)
             for own, others in zip(beginnings, self._beginnings, strict=True):
                 different += np.bitwise_count(own[queries] ^ others[positions])
-            sizes = self._sizes[rows[queries]] + self._sizes[self._added[positions]]
+            sizes = self._sizes[rows[queries]] + self._added_sizes[positions]
             alike = different <= self._most_in_beginning(sizes)
             yield rows[queries[alike]], positions[alike]
 
@@ -172,22 +186,25 @@ class SketchIndex:
 class _Tables:
     """Sets of about one size, in each table sorted by a hash of the bits that the table selects."""
 
-    def __init__(self, smallest: int, largest: int, largest_query: int, threshold: float) -> None:
-        """Choose the bits: as large a share as `TABLES` tables miss with `TABLE_MISSES`.
+    def __init__(
+        self, number: int, smallest: int, largest: int, largest_query: int, threshold: float
+    ) -> None:
+        """Choose the bits: as large a share as so many tables miss with `TABLE_MISSES`.
 
         Args:
+            number: of tables.
             smallest, largest: sizes of the sets.
             largest_query: size of those that are looked up; no similar one is larger than largest / threshold.
             threshold: lowest Jaccard similarity of similar sets.
         """
         self._smallest, self._largest, self._threshold = smallest, largest, threshold
-        random = np.random.default_rng(largest)
-        agree = 1 - TABLE_MISSES ** (1 / TABLES)
+        random = numpy_generator(0, "sketches", number, largest)
+        agree = 1 - TABLE_MISSES ** (1 / number)
         self._log_equal = math.log(agree) / max(self._most_different(largest_query), 1)  # of one bit or member
-        selected = random.random((TABLES, SKETCH_BITS)) < 1 - math.exp(self._log_equal)
+        selected = random.random((number, SKETCH_BITS)) < 1 - math.exp(self._log_equal)
         self._masks = np.packbits(selected, axis=1).view(np.uint64)
-        self._factors = random.integers(1 << 63, size=(TABLES, _WORDS), dtype=np.uint64) * 2 + np.uint64(1)
-        self._entries = [np.zeros(0, np.uint64)] * TABLES
+        self._factors = random.integers(1 << 63, size=(number, _WORDS), dtype=np.uint64) * 2 + np.uint64(1)
+        self._entries = [np.zeros(0, np.uint64)] * number
 
     def __len__(self) -> int:
         return len(self._entries[0])
@@ -200,7 +217,7 @@ class _Tables:
 
     def add(self, sketches: np.ndarray, positions: np.ndarray) -> None:
         """Add sets by their sketches, uint64 (N, SKETCH_BITS / 64), and positions, int64 (N,)."""
-        for table, keys in enumerate(self._keys(sketches, TABLES)):
+        for table, keys in enumerate(self._keys(sketches, len(self._entries))):
             entries = np.concatenate([self._entries[table], np.sort(keys | positions.astype(np.uint64))])
             self._entries[table] = np.sort(entries, kind="stable")  # merges the two, which are sorted
 
@@ -210,7 +227,7 @@ class _Tables:
         As many tables are asked as similar sets of at most `largest_query` members need.
         """
         agree = math.exp(self._log_equal * self._most_different(largest_query))
-        number = min(math.ceil(math.log(TABLE_MISSES) / math.log1p(-agree)), TABLES) if agree < 1 else 1
+        number = min(math.ceil(math.log(TABLE_MISSES) / math.log1p(-agree)), len(self._entries)) if agree < 1 else 1
         found = np.empty((number, 2, len(sketches)), np.int64)
         for table, keys in enumerate(self._keys(sketches, number)):
             found[table, 0] = np.searchsorted(self._entries[table], keys)
@@ -228,9 +245,11 @@ class _Tables:
     def _keys(self, sketches: np.ndarray, number: int) -> Iterator[np.ndarray]:
         words = np.ascontiguousarray(sketches.T)
         for masks, factors in zip(self._masks[:number], self._factors[:number], strict=True):
-            keys = np.zeros(len(sketches), np.uint64)
+            keys, part = np.zeros((2, len(sketches)), np.uint64)
             for word, mask, factor in zip(words, masks, factors, strict=True):
-                keys += (word & mask) * factor
+                np.bitwise_and(word, mask, out=part)
+                np.multiply(part, factor, out=part)
+                keys += part
             yield keys & _KEY
 
 
@@ -240,10 +259,17 @@ def _size_classes(sizes: np.ndarray, threshold: float) -> np.ndarray:
     return np.floor(np.log(sizes) / math.log(ratio)).astype(np.int64)
 
 
+@functools.cache
 def _beginning_limits() -> np.ndarray:
-    """Return how many of n differing members fall into the beginning at most, for n = 0, 1, …, SKETCH_BITS."""
-    from scipy.special import bdtrik
+    """Return how many of n differing members fall into the beginning at most, for n = 0, 1, …, SKETCH_BITS.
 
-    numbers = np.arange(SKETCH_BITS + 1)
-    limits = bdtrik(1 - BEGINNING_MISSES, numbers, BEGINNING / _WORDS)
-    return np.where(numbers > 0, np.ceil(np.nan_to_num(limits)), 0).clip(0, numbers).astype(np.uint16)
+    More do so with probability below `BEGINNING_MISSES`: of each member its hash decides, a binomial.
+    """
+    share, limits = BEGINNING / _WORDS, np.zeros(SKETCH_BITS + 1, np.uint16)
+    probabilities = np.zeros(SKETCH_BITS + 1)  # of 0, 1, … members of n
+    probabilities[0] = 1
+    for n in range(SKETCH_BITS + 1):
+        limits[n] = np.searchsorted(np.cumsum(probabilities[: n + 1]), 1 - BEGINNING_MISSES)
+        probabilities[1:] = share * probabilities[:-1] + (1 - share) * probabilities[1:]
+        probabilities[0] *= 1 - share
+    return limits
