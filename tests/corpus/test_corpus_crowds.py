@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sbp_bayes.corpus import Corpus, CorpusConfig, crowds, dedup, deduplicate, merge, prepare_corpus, sketches
 from sbp_bayes.corpus.crowds import Common, Rarest, RarestIndex
+from sbp_bayes.corpus.sketches import sketch
 
 RANDOM = np.random.default_rng(0)
 TEMPLATE = [f"t{i}" for i in range(200)]
