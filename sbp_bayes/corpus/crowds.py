@@ -4,9 +4,9 @@ Bands meet by any shingles, so documents that share a template meet nearly all o
 Of two sets of Jaccard similarity t or more, however, the rarest shingle that they share is among the first
 (1 − t) of each in order of rarity, whatever that order is (prefix filtering: Bayardo, Ma and Srikant 2007;
 positions and sizes: Xiao, Wang, Lin and Yu 2008). A document's own shingles come first in that order, the
-template's last, so that documents that are not similar seldom meet. Of those that do meet, sketches turn most
-away before sets are compared: each shingle of a set flips one bit, so that the sketches of two sets differ in
-at most |A Δ B| bits (Sandes, Teodoro and Melo 2020). No similar pair is missed.
+template's last, so that documents that are not similar seldom meet, and no similar pair is missed. Where even
+a document's rarest shingles are those of many others, as of a template whose slots hold few values, it is
+compared by its sketch alone (see `corpus.sketches`).
 """
 
 import bisect
@@ -113,9 +113,9 @@ class Rarest:
 class RarestIndex:
     """Finds documents that may be similar to one, among those that were added.
 
-    Rows are numbers of documents of `Rarest`. A document whose rarest shingles occur often among all documents'
-    rarest is compared by sketches alone; a shingle that only such documents have among theirs, or a single
-    document, is never looked at.
+    Rows are numbers of documents of `Rarest`. A document whose rarest shingles occur more than `LISTED` times
+    among all documents' rarest is compared by sketches; shingles of such documents alone, or of a single
+    document, are never looked at.
     """
 
     def __init__(self, rarest: Rarest, threshold: float) -> None:

@@ -174,8 +174,8 @@ class Meetings:
 class NearDuplicates:
     """Finds near duplicates block by block of documents, in order.
 
-    Memory: `Meetings`, 320 bytes for each crowded document and some 16 for each of its rarest shingles, and a
-    cache of shingles of 64 MiB.
+    Memory: `Meetings`, 460 bytes for each crowded document and some 16 for each of its rarest shingles, up to
+    4 KiB for each document in the tables of `SketchIndex`, and a cache of shingles of 64 MiB.
     """
 
     def __init__(

@@ -4,7 +4,8 @@ Each member of a set flips one bit, so that the sketches of two sets differ in a
 Teodoro and Melo 2020), and similar sets differ in few. While sets are few, each is compared with all, the
 beginnings of sketches first. When they are many, those are compared that agree on all bits of a random
 selection, in one of several tables (bit sampling: Indyk and Motwani 1998): what nearly all sets share costs
-nothing there, and the sizes of sets do not matter, only their difference.
+nothing there, and whether two agree depends on |A Δ B| alone. A similar pair is missed with probability
+`BEGINNING_MISSES` + `TABLE_MISSES` at most.
 """
 
 import functools
@@ -22,7 +23,7 @@ BEGINNING = 16
 BEGINNING_MISSES = 1e-4
 """Probability that as many different members as similar sets may have crowd into the beginning."""
 MOST_TABLES = 512
-"""Tables for 2^18 sets or more; 2^n sets have 2^(n/2) tables, so that tables and what they find cost alike."""
+"""Tables for 2^17 sets or more; fewer than 2^n sets have 2^(n/2): tables and what they find cost alike."""
 TABLE_MISSES = 1e-3
 """Probability that two sets at the threshold agree in no table; it falls steeply above the threshold."""
 FEW = 1 << 12
@@ -50,14 +51,11 @@ def sketch(shingles: np.ndarray) -> np.ndarray:
 class SketchIndex:
     """Finds sets that may be similar to one, among those that were added.
 
-    Rows number the sets. Whether a similar one is found depends on the sets alone, not on where a search
-    begins again. Memory: 104 bytes for each set, and 8 for each table that it is in; there are no tables
-    before `FEW` were added.
+    Rows number the sets. What is found depends on the sets alone, not on where a search was begun again.
+    Memory: 152 bytes for each set, and 8 for each table that it is in; there are none for `FEW` or less.
     """
 
-    def __init__(
-        self, sketches: np.ndarray, sizes: np.ndarray, asked: np.ndarray, threshold: float
-    ) -> None:
+    def __init__(self, sketches: np.ndarray, sizes: np.ndarray, asked: np.ndarray, threshold: float) -> None:
         """Begin before the first set.
 
         Args:
@@ -194,13 +192,15 @@ class _Tables:
         Args:
             number: of tables.
             smallest, largest: sizes of the sets.
-            largest_query: size of those that are looked up; no similar one is larger than largest / threshold.
+            largest_query: size of the largest set that is looked up.
             threshold: lowest Jaccard similarity of similar sets.
         """
         self._smallest, self._largest, self._threshold = smallest, largest, threshold
         random = numpy_generator(0, "sketches", number, largest)
         agree = 1 - TABLE_MISSES ** (1 / number)
-        self._log_equal = math.log(agree) / max(self._most_different(largest_query), 1)  # of one bit or member
+        self._log_equal = math.log(agree) / max(
+            self._most_different(largest_query), 1
+        )  # of one bit or member
         selected = random.random((number, SKETCH_BITS)) < 1 - math.exp(self._log_equal)
         self._masks = np.packbits(selected, axis=1).view(np.uint64)
         self._factors = random.integers(1 << 63, size=(number, _WORDS), dtype=np.uint64) * 2 + np.uint64(1)
@@ -227,7 +227,11 @@ class _Tables:
         As many tables are asked as similar sets of at most `largest_query` members need.
         """
         agree = math.exp(self._log_equal * self._most_different(largest_query))
-        number = min(math.ceil(math.log(TABLE_MISSES) / math.log1p(-agree)), len(self._entries)) if agree < 1 else 1
+        number = (
+            min(math.ceil(math.log(TABLE_MISSES) / math.log1p(-agree)), len(self._entries))
+            if agree < 1
+            else 1
+        )
         found = np.empty((number, 2, len(sketches)), np.int64)
         for table, keys in enumerate(self._keys(sketches, number)):
             found[table, 0] = np.searchsorted(self._entries[table], keys)
@@ -254,7 +258,7 @@ class _Tables:
 
 
 def _size_classes(sizes: np.ndarray, threshold: float) -> np.ndarray:
-    """Number sizes so that those of one class are similar ones' (or, at thresholds near 1, nearly)."""
+    """Number sizes on a logarithmic scale; within a class they differ by 1 / threshold, or 1.1, at most."""
     ratio = max(1 / threshold, 1.1)
     return np.floor(np.log(sizes) / math.log(ratio)).astype(np.int64)
 
