@@ -4,9 +4,9 @@ Bands meet by any shingles, so documents that share a template meet nearly all o
 Of two sets of Jaccard similarity t or more, however, the rarest shingle that they share is among the first
 (1 − t) of each in order of rarity, whatever that order is (prefix filtering: Bayardo, Ma and Srikant 2007;
 positions and sizes: Xiao, Wang, Lin and Yu 2008). A document's own shingles come first in that order, the
-template's last, so that documents that are not similar seldom meet. Of those that do meet, sketches turn most
-away before sets are compared: each shingle of a set flips one bit, so that the sketches of two sets differ in
-at most |A Δ B| bits (Sandes, Teodoro and Melo 2020). No similar pair is missed.
+template's last, so that documents that are not similar seldom meet, and no similar pair is missed. Where even
+a document's rarest shingles are those of many others, as of a template whose slots hold few values, it is
+compared by its sketch alone (see `corpus.sketches`).
 """
 
 import bisect
@@ -17,17 +17,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-SKETCH_BITS = 2048
-BEGINNING = 8
-"""Words of 64 bits of a sketch that are compared first: they turn most others away."""
-SKETCHES_TOGETHER = 1 << 12
+from sbp_bayes.corpus.minhash import sorted_set
+from sbp_bayes.corpus.sketches import SKETCH_BITS, SketchIndex, sketch
+
+LISTED = 1 << 13
+"""Most occurrences of a document's rarest shingles at which their lists are read."""
 SAMPLED_DOCUMENTS = 1 << 13
 """Documents whose shingles are counted: the order of rarity is an estimate, and any order is right."""
 
 _SLACK = 1e-9
 """Of floating point, on the side of more candidates."""
-_ROW_BITS = 40
-_LARGEST = (1 << 63 - _ROW_BITS) - 1
+_POSITION_BITS = 40
+_LARGEST = (1 << 63 - _POSITION_BITS) - 1
 """Most shingles of a document that the index tells from more."""
 
 
@@ -112,57 +113,44 @@ class Rarest:
 class RarestIndex:
     """Finds documents that may be similar to one, among those that were added.
 
-    Rows are numbers of documents of `Rarest`. A shingle that a single document has among its rarest is
-    never looked at.
+    Rows are numbers of documents of `Rarest`. A document whose rarest shingles occur more than `LISTED` times
+    among all documents' rarest is compared by sketches; shingles of such documents alone, or of a single
+    document, are never looked at.
     """
 
     def __init__(self, rarest: Rarest, threshold: float) -> None:
-        self._sizes, self._sketches, self._threshold = rarest.sizes, rarest.sketches, threshold
-        self._beginnings = np.ascontiguousarray(rarest.sketches[:, :BEGINNING])
-        self._added, self._num_added = np.zeros(len(rarest.sizes), np.int64), 0
-        shared = np.flatnonzero(_occurs_again(rarest.shingles))
+        numbers = np.diff(rarest.ends)
+        occurrences = _occurrences(rarest.shingles)
+        before = np.concatenate([[0], np.cumsum(occurrences)])
+        self._listed = before[rarest.ends[1:]] - before[rarest.ends[:-1]] <= LISTED
+        looked_at = np.isin(rarest.shingles, rarest.shingles[np.repeat(self._listed, numbers)])
+        shared = np.flatnonzero((occurrences > 1) & looked_at)
         self._shingles = rarest.shingles[shared]
         self._starts = np.searchsorted(shared, rarest.ends)
-        owners = np.repeat(np.arange(len(rarest.sizes)), np.diff(rarest.ends))[shared]
+        owners = np.repeat(np.arange(len(rarest.sizes)), numbers)[shared]
         # |A ∩ B| ≤ |B| − j where the rarest shingle that they share is B's j-th: A can be so large at most.
         largest = (rarest.sizes[owners] - (1 + threshold) * (shared - rarest.ends[owners])) / threshold
         self._largest_partner = np.clip(np.floor(largest + _SLACK), 0, _LARGEST).astype(np.int64)
         self._lists: dict[int, array[int]] = {}
+        self._sizes = rarest.sizes
+        self._sketches = SketchIndex(rarest.sketches, rarest.sizes, ~self._listed, threshold)
 
     def candidates(self, row: int) -> np.ndarray:
         """Return the added rows that may be similar to `row`, int64, ascending."""
-        last = (_LARGEST - min(int(self._sizes[row]), _LARGEST) + 1) << _ROW_BITS
-        found = [entries[: bisect.bisect_left(entries, last)].tobytes() for entries in self._lists_of(row)]
-        together = np.frombuffer(b"".join(found), np.int64)
-        if len(together) < self._num_added:
-            rows = np.unique(together & ((1 << _ROW_BITS) - 1))
-        else:  # to look at all of them takes less time than to sort these
-            rows = self._added[: self._num_added]
-        starts = range(0, len(rows), SKETCHES_TOGETHER)
-        near = [self._near(row, rows[start : start + SKETCHES_TOGETHER]) for start in starts]
-        return np.concatenate([np.zeros(0, np.int64), *near])
-
-    def _near(self, row: int, rows: np.ndarray) -> np.ndarray:
-        """Return those of `rows` whose sketches differ from `row`'s in no more bits than similar ones' do."""
-        for sketches in self._beginnings, self._sketches:
-            different = np.bitwise_count(sketches[rows] ^ sketches[row]).sum(axis=1, dtype=np.int64)
-            # |A Δ B| = |A| + |B| − 2 |A ∩ B| ≤ (1 − t) / (1 + t) (|A| + |B|)
-            most = (1 - self._threshold) / (1 + self._threshold) * (self._sizes[rows] + self._sizes[row])
-            rows = rows[different <= most + _SLACK]
-        return rows
+        if not self._listed[row]:
+            return self._sketches.candidates(row)
+        last = (_LARGEST - min(int(self._sizes[row]), _LARGEST) + 1) << _POSITION_BITS
+        lists = [self._lists[shingle] for _, shingle in self._entries(row) if shingle in self._lists]
+        found = [entries[: bisect.bisect_left(entries, last)].tobytes() for entries in lists]
+        positions = np.frombuffer(b"".join(found), np.int64) & ((1 << _POSITION_BITS) - 1)
+        return self._sketches.near(row, sorted_set(positions))
 
     def add(self, row: int) -> None:
         """Let `row`, larger than those before, be found from now on."""
-        self._added[self._num_added] = row
-        self._num_added += 1
         for largest, shingle in self._entries(row):
             entries = self._lists.setdefault(shingle, array("q"))
-            bisect.insort(entries, (_LARGEST - largest) << _ROW_BITS | row)
-
-    def _lists_of(self, row: int) -> Iterator["array[int]"]:
-        for _, shingle in self._entries(row):
-            if shingle in self._lists:
-                yield self._lists[shingle]
+            bisect.insort(entries, (_LARGEST - largest) << _POSITION_BITS | len(self._sketches))
+        self._sketches.add(row)
 
     def _entries(self, row: int) -> Iterator[tuple[int, int]]:
         part = slice(self._starts[row], self._starts[row + 1])
@@ -175,17 +163,11 @@ def sampled(crowd: Sequence[int]) -> list[int]:
     return [crowd[i * len(crowd) // number] for i in range(number)]
 
 
-def sketch(shingles: np.ndarray) -> np.ndarray:
-    """Return the parity of the number of distinct `shingles` on each bit, uint64 (SKETCH_BITS / 64,)."""
-    numbers = np.bincount((shingles % SKETCH_BITS).astype(np.int64), minlength=SKETCH_BITS)
-    return np.packbits((numbers & 1).astype(bool)).view(np.uint64)
-
-
-def _occurs_again(values: np.ndarray) -> np.ndarray:
-    """Return which values occur more than once, bool."""
+def _occurrences(values: np.ndarray) -> np.ndarray:
+    """Return how often each of `values` occurs among them, int64."""
     order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    same = ordered[1:] == ordered[:-1]
-    again = np.zeros(len(values), bool)
-    again[order[1:][same]] = again[order[:-1][same]] = True
-    return again
+    starts = np.flatnonzero(np.concatenate([[True], values[order][1:] != values[order][:-1]])[: len(values)])
+    numbers = np.diff(np.concatenate([starts, [len(values)]]))
+    occurrences = np.empty(len(values), np.int64)
+    occurrences[order] = np.repeat(numbers, numbers)
+    return occurrences

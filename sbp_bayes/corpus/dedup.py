@@ -10,7 +10,7 @@ import numpy as np
 
 from sbp_bayes.base.config import require
 from sbp_bayes.corpus.crowds import Common, Rarest, RarestIndex, sampled
-from sbp_bayes.corpus.minhash import Bands, Shingles, band_keys, shingle_hashes
+from sbp_bayes.corpus.minhash import Bands, Shingles, band_keys, shingle_hashes, sorted_set
 from sbp_bayes.corpus.records import Document
 
 TEXTS_TOGETHER = 1024
@@ -87,8 +87,8 @@ def deduplicate(
     exact = int((survivors != np.arange(len(texts))).sum())
     meetings = Meetings.of(list(keys.T), crowd=CROWD if verify else None)
     crowd = np.flatnonzero(meetings.crowded).tolist()
-    common = Common.of(np.unique(known[i]) for i in sampled(crowd))
-    rarest = Rarest.of((np.unique(known[i]) for i in crowd), common, threshold)
+    common = Common.of(sorted_set(known[i]) for i in sampled(crowd))
+    rarest = Rarest.of((sorted_set(known[i]) for i in crowd), common, threshold)
     near = NearDuplicates(meetings, rarest, known, threshold, verify=verify)
     for late, early, _ in near.block(0, len(unique)):
         survivors[unique[late]] = unique[early]
@@ -174,8 +174,8 @@ class Meetings:
 class NearDuplicates:
     """Finds near duplicates block by block of documents, in order.
 
-    Memory: `Meetings`, 320 bytes for each crowded document and some 16 for each of its rarest shingles, and a
-    cache of shingles of 64 MiB.
+    Memory: `Meetings`, 460 bytes for each crowded document and some 16 for each of its rarest shingles, up to
+    4 KiB for each document in the tables of `SketchIndex`, and a cache of shingles of 64 MiB.
     """
 
     def __init__(
@@ -300,8 +300,8 @@ class Distinct:
         if position in self._known:
             self._known.move_to_end(position)
             return self._known[position]
-        self._known[position] = distinct = np.unique(self._shingles[position])
-        self._bytes += distinct.nbytes
+        self._known[position] = own = sorted_set(self._shingles[position])
+        self._bytes += own.nbytes
         while self._bytes > CACHE_BYTES and len(self._known) > 1:
             self._bytes -= self._known.popitem(last=False)[1].nbytes
-        return distinct
+        return own

@@ -20,7 +20,7 @@ from sbp_bayes.corpus.config import CorpusConfig
 from sbp_bayes.corpus.crowds import Common, Rarest, sampled
 from sbp_bayes.corpus.dedup import CROWD, Meetings, Near, NearDuplicates, exact_survivors
 from sbp_bayes.corpus.files import OFFSETS, TOKENS_TOGETHER, stored_batches, token_dtype, writing_corpus
-from sbp_bayes.corpus.minhash import shingle_hashes
+from sbp_bayes.corpus.minhash import shingle_hashes, sorted_set
 from sbp_bayes.corpus.shards import Shard, choose_rarest, save_array, save_arrays
 from sbp_bayes.corpus.splits import POOL, SPLITS
 
@@ -173,7 +173,7 @@ def _rarest(documents: _Documents, crowd: np.ndarray, threshold: float, num_work
     shards, path = documents.shards, documents.shards[0].folder / "common.npz"
     if not path.exists():
         shingles = _Shingles(documents, crowd)
-        common = Common.of(np.unique(shingles[i]) for i in sampled(range(len(crowd))))
+        common = Common.of(sorted_set(shingles[i]) for i in sampled(range(len(crowd))))
         save_arrays(path, dataclasses.asdict(common))
     bounds = np.searchsorted(crowd, documents.starts)
     with progress("finding rare shingles", len(shards), "shards") as advance:

@@ -148,6 +148,12 @@ def band_keys(shingles: np.ndarray, ends: np.ndarray, bands: Bands, seed: int) -
     return keys
 
 
+def sorted_set(values: np.ndarray) -> np.ndarray:
+    """Return the values that occur, ascending: `np.unique`, which takes ten times as long for few values."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)]]
+
+
 def mix(x: np.ndarray) -> np.ndarray:
     """Scramble 64-bit integers one to one (the finaliser of SplitMix64)."""
     x = x ^ (x >> np.uint64(30))

@@ -26,7 +26,7 @@ from sbp_bayes.corpus.crowds import Common, Rarest
 from sbp_bayes.corpus.dedup import content_digests
 from sbp_bayes.corpus.files import COLUMNS, documents_batch, documents_schema, token_dtype
 from sbp_bayes.corpus.listing import LeftOut, shown
-from sbp_bayes.corpus.minhash import Bands, band_keys, shingle_hashes
+from sbp_bayes.corpus.minhash import Bands, band_keys, shingle_hashes, sorted_set
 from sbp_bayes.corpus.reading import read_source, source_files, source_name
 from sbp_bayes.corpus.records import Document, stored_metadata
 from sbp_bayes.corpus.rejects import BadFileError, RejectLog
@@ -223,7 +223,7 @@ def _distinct_shingles(shard: Shard, rows: np.ndarray) -> Iterator[np.ndarray]:
         texts = batch.column("texts").take(rows[first:last] - start).to_pylist()
         shingles, ends = shingle_hashes(texts)
         for begin, end in itertools.pairwise(ends):
-            yield np.unique(shingles[begin:end])
+            yield sorted_set(shingles[begin:end])
 
 
 def tokenise_shard(shard: Shard, tokenizer_path: Path) -> dict[str, int]:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbp_bayes.corpus import Corpus, CorpusConfig, crowds, dedup, deduplicate, merge, prepare_corpus
-from sbp_bayes.corpus.crowds import Common, Rarest, RarestIndex, sketch
+from sbp_bayes.corpus import Corpus, CorpusConfig, crowds, dedup, deduplicate, merge, prepare_corpus, sketches
+from sbp_bayes.corpus.crowds import Common, Rarest, RarestIndex
+from sbp_bayes.corpus.sketches import sketch
 
 RANDOM = np.random.default_rng(0)
 TEMPLATE = [f"t{i}" for i in range(200)]
@@ -144,7 +145,7 @@ def test_blocks_of_comparisons_do_not_show(monkeypatch):
     texts = with_edits("of any length", 90, seed=3)
     whole = deduplicate(texts)
     monkeypatch.setattr(dedup, "COMPARED_AT_ONCE", 1)
-    monkeypatch.setattr(crowds, "SKETCHES_TOGETHER", 2)
+    monkeypatch.setattr(sketches, "SKETCHES_TOGETHER", 2)
     assert deduplicate(texts) == whole
 
 
