@@ -8,7 +8,7 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.comparison import Made
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import QualityConfig, pair_similarity, quality_report
+from sbp_bayes.evaluation import DriftConfig, QualityConfig, drift, pair_similarity, quality_report
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import embedder_device, fit_embedder
 from sbp_bayes.synthesis import CORPUS
@@ -22,7 +22,8 @@ def measure_quality(
 ) -> Manifest:
     """Measure the synthetic corpus of one seed, and the real pairs that taught the synthesizer.
 
-    The manifest's counts are "synthetic" and "real", each with documents, copying and similarity.
+    The manifest's counts are "synthetic" and "real", each with documents, copying and similarity, and
+    "drift", None where there are too few documents.
     """
     start, samples, pairs = made.start, made.samples, made.pairs
     inputs = {
@@ -35,9 +36,10 @@ def measure_quality(
         repetition=config.screen.repetition,
         seed=seed,
     )
+    drifting = DriftConfig(max_document_tokens=config.tune.max_document_tokens, seed=seed)
     plan = plan_stage(
         "quality",
-        {"quality": settings, "pairs": config.pairs},
+        {"quality": settings, "drift": drifting, "pairs": config.pairs},
         inputs,
         __name__,
         device=embedder_device(config.pairs.embedder),
@@ -51,12 +53,15 @@ def measure_quality(
         vectors = embedder.embed(unique)
         sampled, real = synthetic.select(_sample(len(synthetic), seed)), _sample(len(train.first), seed)
         seeds = np.array([metadata["seed_index"] for metadata in sampled.metadata], np.int64)
+        embedded = embedder.embed(sampled)
+        found = drift(drifting, unique, synthetic, (vectors, embedded))
         return Outcome(
             counts={
+                "drift": None if found is None else encode(found),
                 "synthetic": {
                     "documents": encode(report.synthetic_documents),
                     "copying": encode(report.synthetic_pairs),
-                    "similarity": _similarity(vectors[seeds], embedder.embed(sampled), seed),
+                    "similarity": _similarity(vectors[seeds], embedded, seed),
                 },
                 "real": {
                     "documents": encode(report.real_documents),

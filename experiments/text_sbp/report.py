@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.text_sbp import page, plots
-from experiments.text_sbp.report_tables import data_tables, ledger_table, quality_table, settings
+from experiments.text_sbp.report_tables import data_tables, drift_parts, ledger_table, quality_table, settings
 from experiments.text_sbp.table import (
     COLUMNS,
     Cell,
@@ -24,9 +24,9 @@ PAGE_COLUMNS = ("", "nats/token", "perplexity", "bits/byte", *COLUMNS[2:])
 
 WHAT_GAUGES_SAY = (
     "Net information is what a synthesizer learns of d2 from d1 over the better of two models that know "
-    "nothing of the pairs, the starting model without d1 and a synthesizer tuned on random pairs (where that "
-    "arm was run); use of d1 is what another document's d1 would cost it. Both are of held-out pairs, with 95% "
-    "intervals."
+    "nothing of the pairs, the starting model without d1 and a synthesizer tuned on random pairs "
+    "(where that arm was run); use of d1 is what another document's d1 would cost it. Both are of held-out "
+    "pairs, with 95% intervals."
 )
 
 MAX_CHARACTERS = 3000
@@ -218,6 +218,7 @@ def _quality(report: Mapping[str, Any]) -> str:
             "Copying is counted in tokens, from the seed document and from all of the unique real text."
         ),
         quality_table(report["quality"]),
+        *drift_parts(report["quality"]["drift"]),
         page.figure(
             plots.novelty_plot(report["quality"]),
             "Share of n-grams that occur nowhere in the unique real text. Real documents are compared with "

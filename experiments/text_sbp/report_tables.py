@@ -8,6 +8,7 @@ from experiments.text_sbp.page import MISSING
 from paper_figures.numbers import count, percent, plain, scientific
 from paper_figures.text_results import from_report
 from sbp_bayes.arms import ARMS, in_order
+from sbp_bayes.evaluation import drift_line
 
 Writer = Callable[[Any], str]
 
@@ -69,6 +70,20 @@ def quality_table(quality: Mapping[str, Any]) -> str:
             for key, name, write in measures
         ]
     return page.table(("", "Synthetic", "Real"), rows, name="Quality of the synthetic text")
+
+
+def drift_parts(drift: Mapping[str, Any] | None) -> list[str]:
+    """Return what is said of the drift of the marginal, with the shares of the largest sources."""
+    said = drift_line(drift)
+    parts = [page.paragraph(said[0].upper() + said[1:] + ".")]
+    if drift and len(drift["sources"]) > 1:
+        keys = ("real", "synthetic", "real_tokens", "synthetic_tokens")
+        rows = (
+            page.row(name, (_share(shares[key]) for key in keys)) for name, shares in drift["sources"].items()
+        )
+        columns = ("Source", "Real documents", "Synthetic documents", "Real tokens", "Synthetic tokens")
+        parts.append(page.table(columns, rows, name="Shares of the largest sources"))
+    return parts
 
 
 def data_tables(report: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
 from sbp_bayes.cli.tables import summary
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import evaluate, gauge, gauge_line
+from sbp_bayes.evaluation import DriftConfig, drift_line, drift_stage, evaluate, gauge, gauge_line
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
@@ -101,7 +101,10 @@ def run_tune(arguments: argparse.Namespace) -> str:
 
 
 def run_synthesize(arguments: argparse.Namespace) -> str:
-    """Sample documents, with seed documents from a prepared corpus, from any text as it is, or from none."""
+    """Sample documents, with seed documents from a prepared corpus, from any text as it is, or from none.
+
+    How far the samples are from the documents as a whole goes into OUT/drift.
+    """
     model, num_unique = inputs.model_folder(arguments.model), arguments.unique_tokens
     if num_unique is not None and not inputs.is_stage(arguments.corpus):
         raise ConfigError(f"--unique-tokens {num_unique} needs a prepared corpus")
@@ -118,7 +121,9 @@ def run_synthesize(arguments: argparse.Namespace) -> str:
     samples = synthesize(
         config, model, source, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
     )
-    return summary(samples)
+    drifting = DriftConfig(max_document_tokens=config.max_document_tokens, seed=config.seed)
+    found = drift_stage(drifting, corpus, samples, inputs.place(arguments, "drift"))
+    return f"{summary(samples)}\n{drift_line(found.counts)}"
 
 
 def run_pretrain(arguments: argparse.Namespace) -> str:

@@ -13,8 +13,8 @@ def gauges_of(runs: Sequence[ArmRun]) -> list[dict[str, Any]]:
     """Return one record for each arm with a synthesizer, in the order of the runs, as JSON types.
 
     Where random pairs were run, on the same held-out pairs, p(d2) is the better of the starting model and
-    their synthesizer, for all other arms. Several seeds: the mean, with its interval over seeds; one seed: the
-    interval over held-out pairs.
+    their synthesizer, for all other arms. Of several seeds it is the mean, with its interval over seeds; of
+    one seed the interval is over held-out pairs.
     """
     scores = {(run.arm, run.seed): found for run in runs if (found := _scores(run)) is not None}
     records = []

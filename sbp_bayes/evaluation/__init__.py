@@ -21,6 +21,7 @@ from sbp_bayes.evaluation.intervals import (
 from sbp_bayes.evaluation.ledger import arm_flops
 from sbp_bayes.evaluation.losses import SCORES, evaluate, score_corpus
 from sbp_bayes.evaluation.scores import DocumentScores, ScoresBySeed, pair_arms
+from sbp_bayes.evaluation.text.drift import Drift, DriftConfig, drift, drift_line, drift_stage
 from sbp_bayes.evaluation.text.quality import (
     DocumentQuality,
     PairQuality,
@@ -59,6 +60,8 @@ __all__ = [
     "ConceptCalibration",
     "DocumentQuality",
     "DocumentScores",
+    "Drift",
+    "DriftConfig",
     "Estimate",
     "ExactFidelity",
     "FactWorld",
@@ -81,6 +84,9 @@ __all__ = [
     "concept_calibration",
     "difference_interval",
     "document_quality",
+    "drift",
+    "drift_line",
+    "drift_stage",
     "evaluate",
     "exact_fidelity",
     "gauge",

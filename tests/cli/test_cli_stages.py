@@ -12,7 +12,7 @@ import pytest
 from sbp_bayes.base.stage import read_manifest
 from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import gauge_line
+from sbp_bayes.evaluation import drift_line, gauge_line
 from sbp_bayes.lm import load_model
 from sbp_bayes.synthesizer import TuneConfig
 from sbp_bayes.training import OptimiserConfig, loop
@@ -56,7 +56,9 @@ def test_the_example_in_the_help(tmp_path, texts, sbp, saved):
     assert saved == [3] * read_manifest(w / "tuned").counts["steps"]
     sbp("evaluate", texts, "--model", w / "tuned", "--out", w / "tuned_scores")
     synthesize = ("synthesize", w / "corpus", *unique, "--model", w / "tuned", "--tokens", 3000)
-    sbp(*synthesize, "--out", w / "synthetic", "--set", "shard_size=64")
+    told = sbp(*synthesize, "--out", w / "synthetic", "--set", "shard_size=64")
+    assert told.rstrip().endswith(drift_line(read_manifest(w / "synthetic" / "drift").counts))
+    assert "drift of the marginal: a classifier tells samples from real documents with AUC " in told
     joint = ("--synthetic", w / "synthetic", "--synthetic-share", 0.1, "--budget-tokens", 20_000)
     printed = sbp("pretrain", w / "corpus", *unique, *TRAIN, *joint, "--out", w / "joint")
     assert printed.startswith("pretrain: ")

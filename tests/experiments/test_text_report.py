@@ -126,6 +126,15 @@ def test_what_a_synthesizer_has_learnt_is_said_once_for_arms_that_share_it(repor
     assert "SBP, SBP, stitched: net information" in shown
 
 
+def test_drift_is_told_beside_quality(report):
+    shown = " ".join("".join(Page(render(report)).text).split())
+    assert "Drift of the marginal: a classifier tells samples from real documents with AUC 0.83" in shown
+    assert "clusters differ by 12.0%, by chance 5.0%" in shown
+    assert "Synthetic tokens" in shown
+    report["synthesizer"]["quality"]["drift"] = None
+    assert "Drift of the marginal: not known" in "".join(Page(render(report)).text)
+
+
 def test_without_a_synthesizer_the_page_tells_of_none(report):
     report["synthesizer"], report["gauges"] = None, []
     for part in ("arms", "dynamics"):

@@ -151,14 +151,16 @@ def quality_report(config: QualityConfig, synthetic: Corpus, unique: Corpus, pai
             synthetic.select(_choice(config, "synthetic", len(synthetic))[:alike]), config.repetition
         ),
         real_documents=document_quality(
-            _cut(unique.select(_choice(config, "real", len(unique))[:alike]), config.max_document_tokens),
+            cut_documents(
+                unique.select(_choice(config, "real", len(unique))[:alike]), config.max_document_tokens
+            ),
             config.repetition,
         ),
         synthetic_pairs=pair_quality(
             synthetic.select(samples), seeds[samples], unique, copy_length=config.copy_length
         ),
         real_pairs=pair_quality(
-            _cut(unique.select(second), config.max_document_tokens),
+            cut_documents(unique.select(second), config.max_document_tokens),
             pairs.first[real],
             unique,
             own=second,
@@ -239,12 +241,7 @@ def pair_similarity(first: np.ndarray, second: np.ndarray, seed: int) -> PairSim
     )
 
 
-def _choice(config: QualityConfig, name: str, number: int) -> np.ndarray:
-    """Return at most `max_documents` of `number` indices, in random order."""
-    return numpy_generator(config.seed, name).permutation(number)[: config.max_documents]
-
-
-def _cut(corpus: Corpus, max_tokens: int) -> Corpus:
+def cut_documents(corpus: Corpus, max_tokens: int) -> Corpus:
     """Return the documents' first `max_tokens` tokens; their texts stay whole."""
     lengths = corpus.lengths
     place = np.arange(len(corpus.tokens)) - np.repeat(corpus.offsets[:-1], lengths)
@@ -254,6 +251,11 @@ def _cut(corpus: Corpus, max_tokens: int) -> Corpus:
         offsets=np.concatenate([[0], np.cumsum(np.minimum(lengths, max_tokens))]),
         complete=corpus.complete & (lengths <= max_tokens),
     )
+
+
+def _choice(config: QualityConfig, name: str, number: int) -> np.ndarray:
+    """Return at most `max_documents` of `number` indices, in random order."""
+    return numpy_generator(config.seed, name).permutation(number)[: config.max_documents]
 
 
 def _extractive_fragments(matches: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
