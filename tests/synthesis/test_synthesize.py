@@ -101,9 +101,13 @@ def test_samples_are_the_models_one_by_one(given: Given, tmp_path: Path) -> None
 
 def test_samples_of_no_document_are_the_models_own(given: Given, tmp_path: Path) -> None:
     """Each sampled alone after EOS, from its own stream; none names a seed document."""
-    synthesize(CONFIG, given.model_dir, NoDocuments(), tmp_path, tokenizer=given.tokenizer, num_workers=1)
-    synthetic, limit = Corpus.load(tmp_path / CORPUS), CONFIG.max_document_tokens
-    model = with_context_length(load_model(given.model_dir), 2 * limit + 2)
+    fresh = Transformer(load_model(given.model_dir).config, seed=3)  # of which not every sample is empty
+    save_model(fresh, tmp_path / "model")
+    synthesize(
+        CONFIG, tmp_path / "model", NoDocuments(), tmp_path / "out", tokenizer=given.tokenizer, num_workers=1
+    )
+    synthetic, limit = Corpus.load(tmp_path / "out" / CORPUS), CONFIG.max_document_tokens
+    model = with_context_length(fresh, 2 * limit + 2)
     for place in range(0, len(synthetic), 5):
         assert synthetic.metadata[place].keys() == {"sample"}
         stream = stream_seed(CONFIG.seed, "", synthetic.metadata[place]["sample"])
