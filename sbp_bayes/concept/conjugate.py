@@ -7,6 +7,7 @@ Shapes: N documents, T time, R rows, V vocabulary.
 """
 
 import torch
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.distributions import Dirichlet, Distribution, Independent
 
@@ -44,12 +45,12 @@ class _DirichletRows:
         alpha = self.alpha_RV.reshape(self.concept_shape)
         return Independent(Dirichlet(alpha), alpha.ndim - 1)
 
-    def sample_concept(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample_concept(self, n: int, generator: torch.Generator) -> Float64[Tensor, " n *concept"]:
         """Draw c ~ P(c), float64 (n, *concept_shape)."""
         rows = log_dirichlet(self.alpha_RV.expand(n, -1, -1), generator).exp()
         return rows.reshape(n, *self.concept_shape)
 
-    def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, c: Float[Tensor, " N *concept"], generator: torch.Generator) -> Int64[Tensor, "N T"]:
         """Draw one document d ~ P(d | c) for each concept, int64 (N, doc_length)."""
         rows_NRV = self._concept_rows(c)
         every, previous, tokens = torch.arange(len(c)), None, []
@@ -59,7 +60,9 @@ class _DirichletRows:
             tokens.append(previous)
         return torch.stack(tokens, dim=1)
 
-    def perturb_concept(self, c: Tensor, keep: float, generator: torch.Generator) -> Tensor:
+    def perturb_concept(
+        self, c: Float64[Tensor, " N *concept"], keep: float, generator: torch.Generator
+    ) -> Float64[Tensor, " N *concept"]:
         """Move each concept a little, reversibly with respect to P(c): c ~ P(c) stays so.
 
         Each row becomes gamma variables by a total of its own, of which a share Beta(keep α, (1 − keep) α)
@@ -85,7 +88,9 @@ class _DirichletRows:
         log_added = _log_gamma_draw((1 - keep) * alpha_NRV, generator)
         return torch.logaddexp(log_kept, log_added).softmax(dim=2).reshape(c.shape)
 
-    def log_prob_given(self, d: Tensor, c: Tensor) -> Tensor:
+    def log_prob_given(
+        self, d: Int64[Tensor, "N T"], c: Float[Tensor, " _ *concept"]
+    ) -> Float64[Tensor, " N"]:
         """Return log P(d | c) = Σ_rv n_rv log c_rv of each document under its own concept, (N,).
 
         Differentiable in `c`.
@@ -96,15 +101,17 @@ class _DirichletRows:
         _same_number(d, c)
         return torch.xlogy(self._counts(d), self._concept_rows(c)).sum(dim=(1, 2))
 
-    def log_prob(self, d: Tensor) -> Tensor:
+    def log_prob(self, d: Int64[Tensor, "N T"]) -> Float64[Tensor, " N"]:
         """Return log P(d), (N,): the Pólya urn's, a product of Dirichlet–multinomials of ordered tokens."""
         return self.token_log_probs(d).sum(dim=1)
 
-    def log_prob_pair(self, d2: Tensor, given: Tensor) -> Tensor:
+    def log_prob_pair(self, d2: Int64[Tensor, "N T2"], given: Int64[Tensor, "_ T1"]) -> Float64[Tensor, " N"]:
         """Return log P(d2 | d1), (N,): d2's probability in an urn that d1's counts were added to."""
         return self.token_log_probs(d2, given).sum(dim=1)
 
-    def token_log_probs(self, d: Tensor, given: Tensor | None = None) -> Tensor:
+    def token_log_probs(
+        self, d: Int64[Tensor, "N T2"], given: Int64[Tensor, "_ T1"] | None = None
+    ) -> Float64[Tensor, "N T2"]:
         """Return log P(d_t | d_<t), or log P(d_t | d_<t, d1) where d1 is `given`, (N, T); 0 at padding.
 
         Each is a ratio of a concentration to its row's total, so no precision is lost to large ones.
@@ -121,7 +128,9 @@ class _DirichletRows:
             [self._urn(d[i : i + size], None if given is None else given[i : i + size]) for i in first]
         )
 
-    def next_token_log_probs(self, prefix: Tensor, given: Tensor | None = None) -> Tensor:
+    def next_token_log_probs(
+        self, prefix: Int64[Tensor, "N T2"], given: Int64[Tensor, "_ T1"] | None = None
+    ) -> Float64[Tensor, "N V"]:
         """Return log P(x | prefix), or log P(x | prefix, d1) where d1 is `given`, for every token, (N, V).
 
         Args:
@@ -138,19 +147,21 @@ class _DirichletRows:
         alpha_NV = alpha_NRV[torch.arange(len(prefix)), row_N]
         return alpha_NV.log() - alpha_NV.sum(dim=1, keepdim=True).log()
 
-    def posterior_alpha(self, *documents: Tensor) -> Tensor:
+    def posterior_alpha(self, *documents: Tensor) -> Float64[Tensor, "N R V"]:
         """Return the concentrations of P(c | documents), (N, R, V); each argument has one document a row."""
         for other in documents[1:]:
             _same_number(documents[0], other)
         return sum((self._counts(d) for d in documents), self.alpha_RV)
 
-    def posterior_mean_log_likelihood(self, d: Tensor) -> Tensor:
+    def posterior_mean_log_likelihood(self, d: Int64[Tensor, "N T"]) -> Float64[Tensor, " N"]:
         """Return E[log P(d | c) | d] = Σ_rv n_rv (ψ(α_rv + n_rv) − ψ(Σ_v α_rv + n_rv)), (N,)."""
         counts_NRV, alpha_NRV = self._counts(d), self.posterior_alpha(d)
         mean_log_NRV = alpha_NRV.digamma() - alpha_NRV.sum(dim=2, keepdim=True).digamma()
         return (counts_NRV * mean_log_NRV).sum(dim=(1, 2))
 
-    def sample_posterior(self, d1: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    def sample_posterior(
+        self, d1: Int64[Tensor, "N T"], n: int, generator: torch.Generator
+    ) -> Float64[Tensor, "N n *concept"]:
         """Draw c ~ P(c | d1), float64 (N, n, *concept_shape)."""
         alpha_NRV = self.posterior_alpha(d1)
         rows = log_dirichlet(alpha_NRV[:, None].expand(-1, n, -1, -1), generator).exp()
@@ -242,7 +253,7 @@ class DirichletMarkov(_DirichletRows):
         return torch.zeros(num_documents, dtype=torch.int64) if previous is None else previous + 1
 
 
-def log_dirichlet(alpha: Tensor, generator: torch.Generator) -> Tensor:
+def log_dirichlet(alpha: Float[Tensor, "*shape"], generator: torch.Generator) -> Float64[Tensor, "*shape"]:
     """Draw log p for p ~ Dirichlet(alpha) along the last dimension, float64, of the shape of `alpha`.
 
     Log space keeps small concentrations from underflowing.

@@ -4,6 +4,7 @@ A shorter document stands for all documents that begin with it: its probability 
 """
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from sbp_bayes.base.errors import ConceptError
@@ -34,17 +35,17 @@ def check_documents(documents: Tensor, vocab_size: int) -> Tensor:
     return documents
 
 
-def document_lengths(documents: Tensor) -> Tensor:
+def document_lengths(documents: Int64[Tensor, "N T"]) -> Int64[Tensor, " N"]:
     """Return each document's number of tokens, int64 (batch,)."""
     return (documents != PAD).sum(dim=1)
 
 
-def pad_documents(documents: list[Tensor]) -> Tensor:
+def pad_documents(documents: list[Tensor]) -> Int64[Tensor, "N T"]:
     """Stack documents of several lengths, int64 (time,) each, into one padded tensor (batch, time)."""
     return torch.nn.utils.rnn.pad_sequence(documents, batch_first=True, padding_value=PAD)
 
 
-def prefixes(documents: Tensor) -> Tensor:
+def prefixes(documents: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T+1 T"]:
     """Return every prefix of every document, shortest first, the empty one included.
 
     Args:
@@ -58,7 +59,7 @@ def prefixes(documents: Tensor) -> Tensor:
     return torch.where(kept, documents[:, None], PAD)
 
 
-def extensions(prefix: Tensor, vocab_size: int) -> Tensor:
+def extensions(prefix: Int64[Tensor, "N T"], vocab_size: int) -> Int64[Tensor, "N vocab_size T+1"]:
     """Return every prefix with every token behind it.
 
     Args:

@@ -7,6 +7,7 @@ import abc
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sbp_bayes.base.config import require
@@ -63,15 +64,15 @@ class FiniteConceptModel(abc.ABC):
         """Return the bytes that `_log_likelihood` works in for one concept."""
         return 8 * d_NT.numel()
 
-    def sample_concept(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample_concept(self, n: int, generator: torch.Generator) -> Int64[Tensor, " n"]:
         """Draw c ~ P(c), int64 (n,)."""
         return torch.multinomial(self.log_prior_K.exp(), n, replacement=True, generator=generator)
 
-    def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, c: Int64[Tensor, " N"], generator: torch.Generator) -> Int64[Tensor, "N T"]:
         """Draw d ~ P(d | c) for each concept of `c` (N,), int64 (N, doc_length)."""
         return self._sample(c, generator)
 
-    def log_prob_given(self, d: Tensor, c: Tensor) -> Tensor:
+    def log_prob_given(self, d: Int64[Tensor, "N T"], c: Int64[Tensor, " N"]) -> Float64[Tensor, " N"]:
         """Return log P(d | c) of each document under its own concept, (N,)."""
         check_documents(d, self.vocab_size)
         log_prob_N = torch.empty(len(d), dtype=torch.float64)
@@ -80,21 +81,21 @@ class FiniteConceptModel(abc.ABC):
             log_prob_N[own] = self._log_likelihood(d[own], concept[None])[:, 0]
         return log_prob_N
 
-    def log_likelihood(self, d: Tensor) -> Tensor:
+    def log_likelihood(self, d: Int64[Tensor, "N T"]) -> Float64[Tensor, "N K"]:
         """Return log P(d | c) for every concept, (N, K)."""
         check_documents(d, self.vocab_size)
         return torch.cat([self._log_likelihood(d, concepts) for concepts in self._chunks(d)], dim=1)
 
-    def token_log_likelihood(self, d: Tensor) -> Tensor:
+    def token_log_likelihood(self, d: Int64[Tensor, "N T"]) -> Float64[Tensor, "N T K"]:
         """Return log P(d_t | d_<t, c) for every position and concept, (N, T, K), 0 at padding."""
         check_documents(d, self.vocab_size)
         return torch.cat([self._token_log_likelihood(d, chunk) for chunk in self._chunks(d)], dim=2)
 
-    def log_prob(self, d: Tensor) -> Tensor:
+    def log_prob(self, d: Int64[Tensor, "N T"]) -> Float64[Tensor, " N"]:
         """Return log P(d) = log Σ_c P(d | c) P(c), (N,)."""
         return self._log_joint(d)
 
-    def log_prob_pair(self, d2: Tensor, given: Tensor) -> Tensor:
+    def log_prob_pair(self, d2: Int64[Tensor, "N T2"], given: Int64[Tensor, "N T1"]) -> Float64[Tensor, " N"]:
         """Return log P(d2 | d1) = log Σ_c P(d2 | c) P(c | d1), (N,); `given` is d1, one a document.
 
         Raises:
@@ -102,7 +103,7 @@ class FiniteConceptModel(abc.ABC):
         """
         return self._log_joint(given, d2) - self._log_evidence(given)
 
-    def posterior(self, d: Tensor) -> Tensor:
+    def posterior(self, d: Int64[Tensor, "N T"]) -> Float64[Tensor, "N K"]:
         """Return log P(c | d), (N, K).
 
         Raises:
@@ -113,11 +114,15 @@ class FiniteConceptModel(abc.ABC):
         _refuse_impossible(evidence_N)
         return log_joint_NK - evidence_N[:, None]
 
-    def sample_posterior(self, d1: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    def sample_posterior(
+        self, d1: Int64[Tensor, "N T"], n: int, generator: torch.Generator
+    ) -> Int64[Tensor, "N n"]:
         """Draw c ~ P(c | d1), int64 (N, n)."""
         return torch.multinomial(self.posterior(d1).exp(), n, replacement=True, generator=generator)
 
-    def next_token_log_probs(self, prefix: Tensor, given: Tensor | None = None) -> Tensor:
+    def next_token_log_probs(
+        self, prefix: Int64[Tensor, "N T2"], given: Int64[Tensor, "N T1"] | None = None
+    ) -> Float64[Tensor, "N V"]:
         """Return log P(x | prefix), or log P(x | prefix, d1) where d1 is `given`, for every token, (N, V).
 
         Args:

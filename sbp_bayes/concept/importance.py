@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -61,7 +62,7 @@ def global_generator(generator: torch.Generator) -> Iterator[None]:
 
 def importance_log_prob(
     model: ConceptModel,
-    d: Tensor,
+    d: Int64[Tensor, "N T"],
     num_samples: int,
     generator: torch.Generator,
     proposal: Proposal | None = None,
@@ -87,7 +88,11 @@ def importance_log_prob(
 
 
 def importance_log_prob_pair(
-    model: ConceptModel, d2: Tensor, given: Tensor, num_samples: int, generator: torch.Generator
+    model: ConceptModel,
+    d2: Int64[Tensor, "N T2"],
+    given: Int64[Tensor, "N T1"],
+    num_samples: int,
+    generator: torch.Generator,
 ) -> LogEstimate:
     """Estimate log P(d2 | d1) = log E[P(d1 | c) P(d2 | c)] − log E[P(d1 | c)] by the same draws c ~ P(c).
 
@@ -115,7 +120,7 @@ def importance_log_prob_pair(
 
 def annealed_log_prob(
     model: ConceptModel,
-    d: Tensor,
+    d: Int64[Tensor, "N T"],
     num_samples: int,
     generator: torch.Generator,
     num_temperatures: int = 100,

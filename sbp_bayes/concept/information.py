@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sbp_bayes.base.config import require
@@ -59,7 +60,7 @@ class _AveragesOverConcepts(Protocol):
         ...
 
 
-def enumerate_documents(model: ConceptModel) -> Tensor:
+def enumerate_documents(model: ConceptModel) -> Int64[Tensor, "D T"]:
     """Return all documents of `doc_length` tokens, int64 (vocab_size ** doc_length, doc_length).
 
     Raises:
@@ -68,7 +69,9 @@ def enumerate_documents(model: ConceptModel) -> Tensor:
     return _enumerate(model, MAX_DOCUMENTS)
 
 
-def sample_pairs(model: ConceptModel, num_samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample_pairs(
+    model: ConceptModel, num_samples: int, generator: torch.Generator
+) -> tuple[Int64[Tensor, "num_samples T"], Int64[Tensor, "num_samples T"]]:
     """Draw pairs (d1, d2), independent given their concept; int64 (num_samples, doc_length) twice."""
     c = model.sample_concept(num_samples, generator)
     return model.sample(c, generator), model.sample(c, generator)
@@ -166,7 +169,9 @@ def synthesizer_floor(model: ExactModel, num_samples: int, generator: torch.Gene
     return _per_token(model, conditional_entropy(model, num_samples, generator))
 
 
-def bayes_loss_curve(model: ExactModel, d: Tensor, given: Tensor | None = None) -> Tensor:
+def bayes_loss_curve(
+    model: ExactModel, d: Int64[Tensor, "N T2"], given: Int64[Tensor, "N T1"] | None = None
+) -> Float64[Tensor, "N T2"]:
     """Return −log P(d_t | d_<t), or −log P(d_t | d_<t, d1) where d1 is `given`, (N, T) in nats.
 
     The loss at every position of the predictor that knows the model; a row sums to −log P(d), or to

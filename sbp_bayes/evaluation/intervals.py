@@ -31,6 +31,7 @@ import math
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Num
 from scipy.special import stdtr, stdtrit
 
 from sbp_bayes.base.config import require
@@ -98,7 +99,9 @@ class Estimate:
         return float(stdtr(self.degrees_of_freedom, (null - self.value) / self.standard_error))
 
 
-def mean_over_seeds_and_documents(nats_SD: np.ndarray, tokens_D: np.ndarray) -> Estimate:
+def mean_over_seeds_and_documents(
+    nats_SD: Float[np.ndarray, "S D"], tokens_D: Num[np.ndarray, " D"]
+) -> Estimate:
     """Estimate Σ nats / Σ tokens, in nats per token.
 
     Args:
@@ -111,7 +114,7 @@ def mean_over_seeds_and_documents(nats_SD: np.ndarray, tokens_D: np.ndarray) -> 
     return _Crossed.of(np.asarray(nats_SD)[None], tokens_D).along(np.ones(1))
 
 
-def mean_over_seeds(values_S: np.ndarray) -> Estimate:
+def mean_over_seeds(values_S: Float[np.ndarray, " S"]) -> Estimate:
     """Estimate the mean of one value per seed.
 
     Raises:
@@ -120,7 +123,9 @@ def mean_over_seeds(values_S: np.ndarray) -> Estimate:
     return mean_over_seeds_and_documents(np.asarray(values_S)[:, None], np.ones(1))
 
 
-def loss_interval(loss_SD: np.ndarray, tokens_D: np.ndarray, *, level: float = LEVEL) -> Interval:
+def loss_interval(
+    loss_SD: Float[np.ndarray, "S D"], tokens_D: Num[np.ndarray, " D"], *, level: float = LEVEL
+) -> Interval:
     """Return the interval of a loss in nats per token.
 
     Args:

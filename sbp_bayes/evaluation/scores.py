@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.errors import ConfigError, StoreError
@@ -71,7 +72,7 @@ ScoresBySeed = Mapping[int, DocumentScores]
 """Scores of one arm on one split, by the seed of its run."""
 
 
-def pair_arms(*arms: ScoresBySeed) -> tuple[np.ndarray, np.ndarray]:
+def pair_arms(*arms: ScoresBySeed) -> tuple[Float64[np.ndarray, "A S D"], Int64[np.ndarray, " D"]]:
     """Lay the losses of arms side by side, as intervals take them.
 
     Returns:

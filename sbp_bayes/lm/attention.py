@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -40,12 +41,12 @@ of the products at no cost in exactness."""
 
 @torch.compiler.disable
 def attention(
-    q_BHTE: Tensor,
-    k_BGSE: Tensor,
-    v_BGSE: Tensor,
+    q_BHTE: Float[Tensor, "B H T E"],
+    k_BGSE: Float[Tensor, "B G S E"],
+    v_BGSE: Float[Tensor, "B G S E"],
     mask: CausalMask | CachedMask,
     backend: Backend = "auto",
-) -> Tensor:
+) -> Float[Tensor, "B H T E"]:
     """Return softmax(q kᵀ / √E + mask) v, of shape (B, H, T, E).
 
     Args:
@@ -75,7 +76,12 @@ def attention(
     return _over_blocks(block, q_BHTE, k_BGSE, v_BGSE, mask)
 
 
-def reference_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_B1TS: Tensor) -> Tensor:
+def reference_attention(
+    q_BHTE: Float[Tensor, "B H T E"],
+    k_BGSE: Float[Tensor, "B G S E"],
+    v_BGSE: Float[Tensor, "B G S E"],
+    mask_B1TS: Float[Tensor, "#B 1 T S"],
+) -> Float64[Tensor, "B H T E"]:
     """The same as `attention`, written out in float64: the second road that tests compare with."""
     shared = q_BHTE.shape[1] // k_BGSE.shape[1]
     q, k, v = q_BHTE.double(), k_BGSE.double(), v_BGSE.double()

@@ -25,6 +25,7 @@ from concurrent.futures import Executor, Future
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sbp_bayes.base.arrays import ArrayRecord
@@ -370,7 +371,9 @@ def _reading(at_R: Tensor) -> Iterator[tuple[slice, int]]:
         yield slice(start, end), num_keys
 
 
-def draw(logits_RV: Tensor, uniforms_R: Tensor, sampling: Sampling) -> Tensor:
+def draw(
+    logits_RV: Float[Tensor, "R V"], uniforms_R: Float[Tensor, " R"], sampling: Sampling
+) -> Int64[Tensor, " R"]:
     """Return one token id per row by inverse CDF: the first whose cumulated mass exceeds uniform · total.
 
     Masses are summed in float64 in order of token id; SEP and tokens outside the nucleus have none.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -18,8 +19,11 @@ CHUNK = 512
 
 
 def linear_cross_entropy(
-    hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor, matmul_dtype: torch.dtype | None = None
-) -> Tensor:
+    hidden_ND: Float[Tensor, "N D"],
+    head_VD: Float[Tensor, "V D"],
+    targets_N: Int64[Tensor, " N"],
+    matmul_dtype: torch.dtype | None = None,
+) -> Float[Tensor, ""]:
     """Return −Σ log softmax(hidden headᵀ)[target] in nats, a scalar.
 
     Positions whose target is `IGNORE` add nothing and cost nothing. The gradient is computed with
@@ -39,12 +43,12 @@ def linear_cross_entropy(
 
 
 def regularised_cross_entropy(
-    hidden_ND: Tensor,
-    head_VD: Tensor,
-    targets_N: Tensor,
+    hidden_ND: Float[Tensor, "N D"],
+    head_VD: Float[Tensor, "V D"],
+    targets_N: Int64[Tensor, " N"],
     matmul_dtype: torch.dtype | None = None,
     z_loss: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the cross entropy + z_loss · Σ (log Z)², and without gradient the cross entropy, in nats.
 
     Z = Σ exp(logits) of a position: the second term (arXiv 2204.02311, section 5) keeps logits from
@@ -56,7 +60,9 @@ def regularised_cross_entropy(
 
 
 @torch.no_grad()
-def token_losses(hidden_ND: Tensor, logits: Callable[[Tensor], Tensor], targets_N: Tensor) -> Tensor:
+def token_losses(
+    hidden_ND: Float[Tensor, "N D"], logits: Callable[[Tensor], Tensor], targets_N: Int64[Tensor, " N"]
+) -> Float[Tensor, " N"]:
     """Return −log P(target) in nats for each position, (N,); every target must be a token id.
 
     `logits` are those of hidden states, (C, D) → (C, V), in memory of their own.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sbp_bayes.base.errors import ConfigError
@@ -183,15 +184,19 @@ class Transformer(nn.Module):
         """The output head's matrix (V, D)."""
         return self.embedding.weight if self.config.tied_embeddings else self.output_head
 
-    def forward(self, inputs_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
+    def forward(
+        self, inputs_BT: Int64[Tensor, "B T"], segments_BT: Int64[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
         """Return logits (B, T, V); see `hidden` for the arguments."""
         return self.logits(self.hidden(inputs_BT, segments_BT))
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Return the logits of hidden states, (…, D) → (…, V)."""
         return hidden @ self.head_VD.T
 
-    def hidden(self, inputs_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, inputs_BT: Int64[Tensor, "B T"], segments_BT: Int64[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
         """Return the hidden states after the final norm, (B, T, D).
 
         Args:

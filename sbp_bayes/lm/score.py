@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sbp_bayes.base.errors import ConfigError
@@ -23,7 +24,9 @@ SORTED_TOGETHER = 4096
 
 
 @torch.no_grad()
-def score_batch(models: Sequence[Transformer], batch: Batch) -> tuple[Tensor, Tensor]:
+def score_batch(
+    models: Sequence[Transformer], batch: Batch
+) -> tuple[Float64[Tensor, " B"], Int64[Tensor, " B"]]:
     """Return, per row, −Σ log P(target) in nats (B,) float64 and its number of targets (B,).
 
     P is the mean of the models' probabilities.
@@ -46,7 +49,7 @@ def score_batch(models: Sequence[Transformer], batch: Batch) -> tuple[Tensor, Te
 
 def score_rows(
     model: Transformer | Sequence[Transformer], rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
     """Score rows of (inputs, targets, segments), each an int64 array (T,); lengths may differ.
 
     Rows of like length share a batch, so that little of it is padding. Several models are an ensemble: the
@@ -66,7 +69,7 @@ def score_rows(
     return np.concatenate(nats), np.concatenate(counts)
 
 
-def log_prob_documents(model: Transformer, documents: Sequence[np.ndarray]) -> np.ndarray:
+def log_prob_documents(model: Transformer, documents: Sequence[np.ndarray]) -> Float64[np.ndarray, " B"]:
     """Return log P(document), EOS included, in nats for each document of token ids (without EOS).
 
     Raises:

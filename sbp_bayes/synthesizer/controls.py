@@ -18,6 +18,7 @@ import hashlib
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from sbp_bayes.base.arrays import ArrayRecord
@@ -38,7 +39,7 @@ TRIES = 32
 class CopySynthesizer:
     """p(d2 | d1) = 1 where d2 is d1, or a prefix of it, and 0 elsewhere."""
 
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
+    def log_prob(self, d2: Documents, given: Documents) -> Float64[Tensor, " N"]:
         """Return 0 where d2 is d1 or a prefix of it and −inf elsewhere, float64 (N,)."""
         return self.token_log_prob(d2, given).tokens.sum(dim=1)
 
@@ -62,7 +63,7 @@ class UnconditionalSynthesizer:
     def __init__(self, world: ExactModel) -> None:
         self.world = world
 
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
+    def log_prob(self, d2: Documents, given: Documents) -> Float64[Tensor, " N"]:
         """Return log P(d2) in nats, float64 (N,); `given` is not read."""
         return self.world.log_prob(world_documents(d2))
 
@@ -94,7 +95,7 @@ class TemperedSynthesizer(MixtureSynthesizer):
         require(0 <= beta < float("inf"), "beta", beta, "0 or more, and finite")
         self.beta = beta
 
-    def log_weights(self, d1: Tensor) -> Tensor:
+    def log_weights(self, d1: Int64[Tensor, "N T"]) -> Float64[Tensor, "N K"]:
         """Return β log P(c | d1), normalised, (N, K)."""
         log_posterior_NK = self.world.posterior(d1)
         if self.beta == 0:
@@ -123,7 +124,7 @@ class NoisyPairsSynthesizer(MixtureSynthesizer):
         require(possible >= 2, "num_concepts", possible, "at least 2 of positive probability")
         self.epsilon = epsilon
 
-    def log_weights(self, d1: Tensor) -> Tensor:
+    def log_weights(self, d1: Int64[Tensor, "N T"]) -> Float64[Tensor, "N K"]:
         """Return log w(c | d1), (N, K)."""
         posterior_NK, prior_K = self.world.posterior(d1).exp(), self.world.log_prior_K.exp()
         odds_NK = posterior_NK / (1 - prior_K)
@@ -153,7 +154,9 @@ class IndexPairs(ArrayRecord):
         return digest.hexdigest()[:16]
 
 
-def random_pairs(pairs: Pairs, generator: torch.Generator, concepts: np.ndarray | None = None) -> IndexPairs:
+def random_pairs(
+    pairs: Pairs, generator: torch.Generator, concepts: Int[np.ndarray, " D"] | None = None
+) -> IndexPairs:
     """Give the d2s of `pairs` to other d1s at random: every document is as often d1, and d2, as before.
 
     No d1 is paired with itself, nor with a document of its own concept where `concepts` are given. The
@@ -198,7 +201,9 @@ def _partner(at: int, d1: np.ndarray, d2: np.ndarray, generator: torch.Generator
     return int(fit[int(torch.randint(len(fit), (), generator=generator))])
 
 
-def noisy_pairs(pairs: Pairs, epsilon: float, generator: torch.Generator, concepts: np.ndarray) -> IndexPairs:
+def noisy_pairs(
+    pairs: Pairs, epsilon: float, generator: torch.Generator, concepts: Int[np.ndarray, " D"]
+) -> IndexPairs:
     """Replace the d2 of each pair, with probability ε, by a random document of another concept than d1's.
 
     Args:

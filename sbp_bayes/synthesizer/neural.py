@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from sbp_bayes.base.config import require
@@ -33,7 +34,7 @@ class NeuralSynthesizer:
         fits = 1 <= self.max_document_tokens <= most
         require(fits, "max_document_tokens", self.max_document_tokens, f"1 to {most}")
 
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
+    def log_prob(self, d2: Documents, given: Documents) -> Float64[Tensor, " N"]:
         """Return log p_θ(d2 | d1) in nats, d2's EOS included, float64 (batch,); `given` is d1.
 
         Raises:

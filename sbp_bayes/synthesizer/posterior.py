@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from sbp_bayes.base.arrays import ArrayRecord
@@ -58,7 +59,7 @@ class PosteriorSynthesizer:
     def __init__(self, world: ExactModel) -> None:
         self.world = world
 
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
+    def log_prob(self, d2: Documents, given: Documents) -> Float64[Tensor, " N"]:
         """Return log P(d2 | d1) in nats, float64 (N,); `given` is d1.
 
         Raises:
@@ -87,10 +88,10 @@ class MixtureSynthesizer(abc.ABC):
         self.world = world
 
     @abc.abstractmethod
-    def log_weights(self, d1: Tensor) -> Tensor:
+    def log_weights(self, d1: Int64[Tensor, "N T"]) -> Float64[Tensor, "N K"]:
         """Return log w(c | d1), normalised, (N, K); `d1` is (N, T)."""
 
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
+    def log_prob(self, d2: Documents, given: Documents) -> Float64[Tensor, " N"]:
         """Return log p(d2 | d1) in nats, float64 (N,); `given` is d1.
 
         Raises:
@@ -113,7 +114,7 @@ class MixtureSynthesizer(abc.ABC):
         return list(self.world.sample(concepts, generator))
 
 
-def world_documents(documents: Documents) -> Tensor:
+def world_documents(documents: Documents) -> Int64[Tensor, "N T"]:
     """Return documents of world tokens as one padded tensor, int64 (N, T)."""
     if isinstance(documents, Tensor):
         return documents

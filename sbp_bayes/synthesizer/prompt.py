@@ -1,11 +1,14 @@
 """What a synthesizer reads before it writes: EOS d1 SEP, in token ids."""
 
 import numpy as np
+from jaxtyping import Int, Int64
 
 from sbp_bayes.base.records import EOS, SEP
 
 
-def prompt_tokens(d1: np.ndarray, max_document_tokens: int | None = None) -> np.ndarray:
+def prompt_tokens(
+    d1: Int[np.ndarray, " T1"], max_document_tokens: int | None = None
+) -> Int64[np.ndarray, " T"]:
     """Return the prompt EOS d1 SEP of one document, int64 (n + 2,).
 
     An engine that samples from an exported synthesizer is given these ids, not text: in text, a document

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 Documents = Sequence[np.ndarray] | Sequence[Tensor] | Tensor
@@ -14,7 +15,7 @@ Documents = Sequence[np.ndarray] | Sequence[Tensor] | Tensor
 class Synthesizer(Protocol):
     """P(d2 | d1) = ∫ P(d2 | c) P(c | d1) dc, exact or learnt from pairs (arXiv 2509.15248)."""
 
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
+    def log_prob(self, d2: Documents, given: Documents) -> Float64[Tensor, " N"]:
         """Return log P(d2 | d1) in nats, float64 (batch,); `given` is d1."""
         ...
 

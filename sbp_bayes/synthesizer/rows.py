@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import torch
+from jaxtyping import Int, Int64
 from torch import nn
 
 from sbp_bayes.base.config import fingerprint, require
@@ -23,7 +24,9 @@ def row_length_of(max_document_tokens: int) -> int:
     return 2 * max_document_tokens + 2
 
 
-def pair_positions(d1: np.ndarray, d2: np.ndarray, *, ends: bool) -> tuple[np.ndarray, np.ndarray]:
+def pair_positions(
+    d1: Int[np.ndarray, " T1"], d2: Int[np.ndarray, " T2"], *, ends: bool
+) -> tuple[Int64[np.ndarray, " T"], Int64[np.ndarray, " T"]]:
     """Return inputs and targets, int64 (n1 + n2 + 2,), of one pair whose documents are cut already.
 
     Args:

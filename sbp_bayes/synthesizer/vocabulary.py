@@ -5,6 +5,7 @@ Shapes: N documents, T time.
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from sbp_bayes.base.records import EOS, IGNORE
@@ -45,7 +46,7 @@ class WorldTokens:
     def __init__(self, synthesizer: NeuralSynthesizer) -> None:
         self.synthesizer = synthesizer
 
-    def log_prob(self, d2: Documents, given: Documents) -> Tensor:
+    def log_prob(self, d2: Documents, given: Documents) -> Float64[Tensor, " N"]:
         """Return log p_θ(d2 | d1) of d2's tokens without an EOS, in nats, float64 (N,)."""
         return self.token_log_prob(d2, given).tokens.sum(dim=1)
 

@@ -10,6 +10,7 @@ text that repeats itself or is copied whole costs no more than other text.
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Int
 
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.corpus import Corpus
@@ -37,7 +38,7 @@ class MatchIndex:
         self._reference_document = np.repeat(np.arange(len(references)), references.lengths)
         self._query = np.repeat(np.arange(len(queries)), queries.lengths)
 
-    def in_own(self, reference_of_query: np.ndarray) -> np.ndarray:
+    def in_own(self, reference_of_query: Int[np.ndarray, " Q"]) -> Int[np.ndarray, " positions"]:
         """Return the length of the longest match that starts at each position, int64 (positions,).
 
         Args:
@@ -54,7 +55,7 @@ class MatchIndex:
             self._matches(above, self._reference_document[above] == wanted),
         )
 
-    def in_any(self, except_own: np.ndarray | None = None) -> np.ndarray:
+    def in_any(self, except_own: Int[np.ndarray, " Q"] | None = None) -> Int[np.ndarray, " positions"]:
         """Return the length of the longest match that starts at each position, int64 (positions,).
 
         Args:

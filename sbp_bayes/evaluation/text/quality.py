@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require
@@ -186,10 +187,10 @@ def document_quality(corpus: Corpus, rule: RepetitionRule) -> DocumentQuality:
 
 def pair_quality(
     second: Corpus,
-    first: np.ndarray,
+    first: Int[np.ndarray, " P"],
     references: Corpus,
     *,
-    own: np.ndarray | None = None,
+    own: Int[np.ndarray, " P"] | None = None,
     copy_length: int = 13,
     max_ngram: int = 13,
 ) -> PairQuality:
@@ -221,7 +222,9 @@ def pair_quality(
     )
 
 
-def pair_similarity(first: np.ndarray, second: np.ndarray, seed: int) -> PairSimilarity:
+def pair_similarity(
+    first: Float[np.ndarray, "P D"], second: Float[np.ndarray, "P D"], seed: int
+) -> PairSimilarity:
     """Compare the similarity of pairs with that of random pairs.
 
     Args:

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from sbp_bayes.base.arrays import ArrayRecord
@@ -95,7 +96,7 @@ class _Recovered(ArrayRecord):
 def concept_calibration(
     world: FiniteConceptModel,
     synthesizer: Synthesizer,
-    d1: Tensor,
+    d1: Int64[Tensor, "N T"],
     *,
     samples_per_document: int,
     seed: int,

@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from sbp_bayes.base.arrays import ArrayRecord
@@ -108,7 +109,12 @@ class PairScores(ArrayRecord):
 
 
 def measure_fidelity(
-    world: ExactModel, synthesizer: TokenSynthesizer, d1: Tensor, d2: Tensor, *, level: float = 0.95
+    world: ExactModel,
+    synthesizer: TokenSynthesizer,
+    d1: Int64[Tensor, "_ T1"],
+    d2: Int64[Tensor, "N T2"],
+    *,
+    level: float = 0.95,
 ) -> Fidelity:
     """Estimate KL(P(d2 | d1) ‖ p_θ(d2 | d1)) from independent pairs of the world.
 
@@ -126,7 +132,9 @@ def measure_fidelity(
     return score_pairs(world, synthesizer, d1, d2).fidelity(level)
 
 
-def score_pairs(world: ExactModel, synthesizer: TokenSynthesizer, d1: Tensor, d2: Tensor) -> PairScores:
+def score_pairs(
+    world: ExactModel, synthesizer: TokenSynthesizer, d1: Int64[Tensor, "_ T1"], d2: Int64[Tensor, "N T2"]
+) -> PairScores:
     """Return the losses of world and synthesizer at every token of d2.
 
     Arguments and errors are those of `measure_fidelity`; one pair is enough.

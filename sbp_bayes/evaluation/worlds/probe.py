@@ -10,6 +10,7 @@ Shapes: N documents, T time, S targets, D width, P positions of all documents.
 import dataclasses
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from sbp_bayes.base.config import require
@@ -91,7 +92,12 @@ def belief_probe(
 
 
 def linear_probe(
-    train_PD: Tensor, train_PS: Tensor, test_PD: Tensor, test_PS: Tensor, *, ridge: float = 0.0
+    train_PD: Float[Tensor, "P D"],
+    train_PS: Float[Tensor, "P S"],
+    test_PD: Float[Tensor, "Q D"],
+    test_PS: Float[Tensor, "Q S"],
+    *,
+    ridge: float = 0.0,
 ) -> float:
     """Return the R² on test positions of the affine map that fits the training positions best.
 
@@ -124,7 +130,7 @@ def linear_probe(
 
 
 @torch.no_grad()
-def hidden_states(model: Transformer, inputs: Tensor) -> list[Tensor]:
+def hidden_states(model: Transformer, inputs: Int64[Tensor, "B T"]) -> list[Float[Tensor, "B T D"]]:
     """Return the residual stream after the embedding and after each layer, (rows, time, width) each.
 
     Args:
