@@ -1,10 +1,10 @@
 """Settings that every test shares."""
 
 import os
+import sys
 
 import hypothesis
 import jaxtyping
-import pytest
 import shape_checks
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -13,8 +13,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Check shapes at the library's borders, but not while benchmarks run."""
-    if not config.getoption("benchmark_only"):
-        jaxtyping.install_import_hook(shape_checks.PACKAGES, "shape_checks.only_arrays")
+# Shapes at the library's borders are checked, from before any conftest below imports it; benchmarks go without.
+if "--benchmark-only" not in sys.argv:
+    jaxtyping.install_import_hook(shape_checks.PACKAGES, "shape_checks.only_arrays")
