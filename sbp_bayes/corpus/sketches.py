@@ -30,7 +30,7 @@ FEW = 1 << 12
 """Sets that are compared with each one; more are put into tables."""
 BATCH = 1 << 10
 """Sets that are looked up in the tables together, and compared with each other."""
-SKETCHES_TOGETHER = 1 << 14
+SKETCHES_TOGETHER = 1 << 12
 ADDED_TOGETHER = 1 << 14
 SCANS_PER_HIT = 4
 """Sketches that are compared one after the other in the time of one that a table finds."""
@@ -115,12 +115,10 @@ class SketchIndex:
 
     def _scan(self, row: int, start: int) -> np.ndarray:
         """Return the positions from `start` on of sets whose sketches begin as those of similar ones may."""
-        own, size, found = self._sketches[row, :BEGINNING], self._sizes[row], [np.zeros(0, np.int64)]
+        own, size, found = self._sketches[row, :BEGINNING, None], self._sizes[row], [np.zeros(0, np.int64)]
         for begin in range(start, self._num_added, SKETCHES_TOGETHER):
             part = slice(begin, min(begin + SKETCHES_TOGETHER, self._num_added))
-            different = np.zeros(part.stop - begin, np.uint16)
-            for word, others in zip(own, self._beginnings[:, part], strict=True):
-                different += np.bitwise_count(others ^ word)
+            different = np.bitwise_count(self._beginnings[:, part] ^ own).sum(axis=0, dtype=np.uint16)
             largest = min(self._added_sizes[part].max(), int(size / self._threshold + _SLACK))
             found.append(begin + np.flatnonzero(different <= self._most_in_beginning(size + largest)))
         return np.concatenate(found)
