@@ -13,6 +13,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-# Shapes at the library's borders are checked, from before any conftest below imports it; benchmarks go without.
+# Shapes at the library's borders are checked, from before a conftest below imports it; benchmarks go without.
 if "--benchmark-only" not in sys.argv:
     jaxtyping.install_import_hook(shape_checks.PACKAGES, "shape_checks.only_arrays")

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jaxtyping
 import numpy as np
 import pytest
 import scipy.stats
@@ -173,7 +174,11 @@ def test_what_cannot_be_paired_is_refused() -> None:
     ("shape", "tokens", "named"),
     [((1, 1), 1, "two of either"), ((2, 3), 4, "(2, 3)"), ((3,), 3, "(seeds, documents)")],
 )
-def test_too_little_and_other_shapes_are_refused(shape: tuple[int, ...], tokens: int, named: str) -> None:
+def test_too_little_and_other_shapes_are_refused(
+    shape: tuple[int, ...], tokens: int, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What users see, who run without the tests' own check of shapes."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ConfigError) as raised:
         loss_interval(np.ones(shape), np.ones(tokens))
     assert named in str(raised.value)
