@@ -64,8 +64,8 @@ def deduplicate(
     similarity of their sets of word 5-grams (lower case, split at white space; a text of fewer words is
     one shingle) is at least `threshold`. So the smallest position of each cluster survives, and nothing
     is removed that is not similar to a survivor. Candidates come from MinHash with bands (see `Bands`
-    for parameters and S-curve): a pair at the threshold is missed with probability below 1e-3, a more
-    similar one with less.
+    for parameters and S-curve), or, where more than `CROWD` documents share a band, from `corpus.crowds`: a
+    pair at the threshold is missed with probability below 1.1e-3, a more similar one with less.
 
     Args:
         documents: documents or their texts.
