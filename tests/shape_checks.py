@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import jaxtyping
 from beartype import beartype
 
-PACKAGES = ("sbp_bayes.concept", "sbp_bayes.lm", "sbp_bayes.synthesizer", "sbp_bayes.evaluation")
+PACKAGES = ("sbp_bayes.concept", "sbp_bayes.synthesizer", "sbp_bayes.evaluation")
+"""Not `lm`, whose functions torch.compile traces: it cannot trace the checks."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
