@@ -7,6 +7,7 @@ from typing import Any
 
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.base.stage import Manifest, Workspace
+from sbp_bayes.base.workers import one_thread
 from sbp_bayes.corpus import Corpus, Tokenizer, train_tokenizer
 from sbp_bayes.lm import LMConfig
 from sbp_bayes.pretraining import Mixture, PretrainConfig, pretrain
@@ -60,7 +61,8 @@ def pretrain_tiny(directory: Path | Workspace, **changes: Any) -> Manifest:
         "tokenizer": tiny_tokenizer(),
     }
     inputs |= {name: changes.pop(name) for name in {*inputs, "label", "checkpoint_seconds"} & changes.keys()}
-    return pretrain(tiny_config(**changes), directory=directory, **inputs)
+    with one_thread():  # a library may lower the number of threads on a busy machine, which moves sums
+        return pretrain(tiny_config(**changes), directory=directory, **inputs)
 
 
 def killed_pretraining(directory: Path, step: int, **changes: Any) -> None:
