@@ -1,6 +1,7 @@
 """One arm of one seed, by any row of the table: the stages that it needs, its training and its scores."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 from sbp_bayes.arms import ARMS, CHECKPOINTS, Arm
@@ -8,7 +9,7 @@ from sbp_bayes.base.seeds import derive_seed, torch_generator
 from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, Workspace, plan_stage, run_stage
 from sbp_bayes.comparison.bench import Bench, Made, TuningPairs
 from sbp_bayes.comparison.related import packed_neighbours, stitched
-from sbp_bayes.corpus import TOKENIZER, Corpus, Tokenizer
+from sbp_bayes.corpus import TOKENIZER, Corpus
 from sbp_bayes.evaluation import SCORES, DocumentScores, arm_flops, evaluate, gauge
 from sbp_bayes.lm import Transformer, save_model
 from sbp_bayes.pretraining import PretrainConfig, pretrain, steps_of_budget, synthetic_tokens_needed
@@ -71,7 +72,7 @@ class ArmRun:
         """The chosen pretraining; of an ensemble its first member."""
         return self.chosen[0]
 
-    @property
+    @functools.cached_property
     def scores(self) -> Mapping[str, DocumentScores]:
         """Losses on the test documents, by checkpoint."""
         return {
@@ -129,7 +130,7 @@ class ArmStages:
                 num_workers=self.num_samplers,
             )
             return CompanionStages(stages=(start, samples), samples=samples)
-        start = self.baseline() if arm.start == "baseline" else self._untrained()
+        start = self.baseline() if arm.start == "baseline" else untrained_model(bench, self.work)
         pairs = self._pairs(arm)
         taught = bench.unique, pairs.train, pairs.validation_corpus, pairs.validation
         tuned = tune(settings.tune, start.directory / "best", *taught, self.work, tokenizer=bench.tokenizer)
@@ -260,12 +261,10 @@ class ArmStages:
             label=f"{label}, seed {config.seed}",
         )
 
-    def _untrained(self) -> Manifest:
-        return untrained_model(self.bench.settings.pretrain, self.bench.tokenizer, self.work)
 
-
-def untrained_model(config: PretrainConfig, tokenizer: Tokenizer, work: Workspace) -> Manifest:
-    """Write the weights that a pretraining of `config` starts from, as `best`."""
+def untrained_model(bench: Bench, work: Workspace) -> Manifest:
+    """Write the weights that the bench's pretrainings start from, as `best`."""
+    config, tokenizer = bench.settings.pretrain, bench.tokenizer
     settings, inputs = {"model": config.model, "seed": config.seed}, {"tokenizer": tokenizer.fingerprint}
     plan = plan_stage("untrained", settings, inputs, __name__, device="cpu")
 
