@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -29,22 +28,12 @@ KEPT_LENGTH = 512
 """Longest rows whose attention weights are kept: they add a third to what the `6m` preset keeps."""
 
 
-def blocked_attention(
-    q_BHTE: Float[Tensor, "B H T E"],
-    k_BGSE: Float[Tensor, "B G T E"],
-    v_BGSE: Float[Tensor, "B G T E"],
-    mask: CausalMask,
-) -> Float[Tensor, "B H T E"]:
+def blocked_attention(q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask) -> Tensor:
     """Return softmax(q kᵀ / √E + mask) v (B, H, T, E); products, scores and weights have q's type."""
     return _Blocked.apply(q_BHTE, k_BGSE, v_BGSE, mask)
 
 
-def cached_attention(
-    q_BH1E: Float[Tensor, "B H 1 E"],
-    k_BGSE: Float[Tensor, "B G S E"],
-    v_BGSE: Float[Tensor, "B G S E"],
-    mask: CachedMask,
-) -> Float[Tensor, "B H 1 E"]:
+def cached_attention(q_BH1E: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CachedMask) -> Tensor:
     """Return softmax(q kᵀ / √E + mask) v (B, H, 1, E), of one query a row.
 
     A sum over keys is taken `KEYS` at a time: where S is a multiple of 64, more keys that a row doesn't read

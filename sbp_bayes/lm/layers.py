@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Complex64, Float, Float64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -21,23 +20,23 @@ from sbp_bayes.lm.buffers import LARGE, contiguous, empty_like, product
 from sbp_bayes.lm.config import RopeScaling
 
 
-def rms_norm(x_BTD: Float[Tensor, "*B D"], gain_D: Float[Tensor, " D"], eps: float) -> Float[Tensor, "*B D"]:
+def rms_norm(x_BTD: Tensor, gain_D: Tensor, eps: float) -> Tensor:
     """Return x / √(mean(x²) + eps) · gain, the mean over the last dimension."""
     return _RmsNorm.apply(x_BTD, gain_D, eps)
 
 
-def normalise(x_BTD: Float[Tensor, "*B D"], eps: float) -> Float[Tensor, "*B D"]:
+def normalise(x_BTD: Tensor, eps: float) -> Tensor:
     """Return x / √(mean(x²) + eps), without a gradient by hand."""
     return x_BTD * _inverse_rms(x_BTD, eps)
 
 
 def norm_linear(
-    x_BTD: Float[Tensor, "*B D"],
-    gain_D: Float[Tensor, " D"],
-    weight_FD: Float[Tensor, "F D"],
+    x_BTD: Tensor,
+    gain_D: Tensor,
+    weight_FD: Tensor,
     eps: float,
     matmul_dtype: torch.dtype | None,
-) -> Float[Tensor, "*B F"]:
+) -> Tensor:
     """Return rms_norm(x, gain) weightᵀ.
 
     While gradients are recorded, the factors of all products are rounded to `matmul_dtype`, and so is the
@@ -49,9 +48,7 @@ def norm_linear(
     return _NormLinear.apply(x_BTD, gain_D, weight_FD, eps, matmul_dtype or x_BTD.dtype)
 
 
-def linear(
-    x_BTD: Float[Tensor, "*B D"], weight_FD: Float[Tensor, "F D"], matmul_dtype: torch.dtype | None
-) -> Float[Tensor, "*B F"]:
+def linear(x_BTD: Tensor, weight_FD: Tensor, matmul_dtype: torch.dtype | None) -> Tensor:
     """Return x weightᵀ, rounded as in `norm_linear`."""
     if not torch.is_grad_enabled():
         return x_BTD @ weight_FD.T
@@ -79,9 +76,7 @@ def norm_and_rotate(x_BTJE: Tensor, gain_JE: Tensor, turns_TJE: Tensor, eps: flo
     return _NormAndRotate.apply(x_BTJE, gain_JE, turns_TJE, eps)
 
 
-def rotary_frequencies(
-    head_width: int, theta: float, scaling: RopeScaling | None = None
-) -> Float64[Tensor, " E2"]:
+def rotary_frequencies(head_width: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
     """Return the angles by which one position turns the pairs of a head, θ^(−2j/E), float64 (E/2,).
 
     Rotary positions: Su et al., arXiv 2104.09864, equation 13; `scaling` stretches the long wavelengths.
@@ -96,9 +91,7 @@ def rotary_frequencies(
     return frequencies * (kept + (1 - kept) / scaling.factor)
 
 
-def rotary_table(
-    num_positions: int, frequencies: Float64[Tensor, " E2"]
-) -> Complex64[Tensor, "num_positions E2"]:
+def rotary_table(num_positions: int, frequencies: Tensor) -> Tensor:
     """Return e^(i · position · frequency), complex64 (T, E/2), computed in float64."""
     angles = torch.arange(num_positions, dtype=torch.float64)[:, None] * frequencies
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
