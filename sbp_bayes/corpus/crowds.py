@@ -20,7 +20,7 @@ import numpy as np
 from sbp_bayes.corpus.minhash import sorted_set
 from sbp_bayes.corpus.sketches import SKETCH_BITS, SketchIndex, sketch
 
-LISTED = 1 << 13
+LISTED = 1 << 11
 """Most occurrences of a document's rarest shingles at which their lists are read."""
 SAMPLED_DOCUMENTS = 1 << 13
 """Documents whose shingles are counted: the order of rarity is an estimate, and any order is right."""
