@@ -24,8 +24,9 @@ help:
 demo: setup
 	$(BIN)/python -m experiments.text_sbp with demo
 
+# A process for each core, each with one thread; a file's tests share what they set up.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -41,7 +41,7 @@ def test_all_worlds_are_there() -> None:
     assert set(WORLDS) == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_parameters_are_kept(name: str) -> None:
     world = make_world(name, seed=5)
     assert list(world.params) == list(inspect.signature(WORLDS[name]).parameters)
@@ -67,7 +67,7 @@ def test_worlds_do_not_use_the_global_generator() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_the_example_in_the_description_is_right(name: str) -> None:
     """Every world has a worked example, and it gives the numbers that it says."""
     cls = WORLDS[name]
