@@ -25,7 +25,14 @@ from sbp_bayes.lm import (
 from sbp_bayes.lm.score import score_rows
 from sbp_bayes.pretraining.budget import steps_of_budget
 from sbp_bayes.pretraining.mixture import Mixture, Order, synthetic_rows
-from sbp_bayes.training import CHECKPOINT_DIR, EngineConfig, OptimiserConfig, train
+from sbp_bayes.training import (
+    CHECKPOINT_DIR,
+    EngineConfig,
+    OptimiserConfig,
+    dropout_of_steps,
+    require_dropout,
+    train,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,11 +76,7 @@ class PretrainConfig:
         require(self.rows_per_batch > 0, "rows_per_batch", self.rows_per_batch, "a positive number")
         require(0 <= self.synthetic_share <= 1, "synthetic_share", self.synthetic_share, "0 to 1")
         require_one_of("order", self.order, get_args(Order))
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more, below 1")
-        if self.dropout and self.engine.compile:
-            raise ConfigError(
-                f"dropout = {self.dropout:g} draws its own numbers: expected engine.compile = False"
-            )
+        require_dropout(self.dropout, self.engine)
         require(self.num_validations > 0, "num_validations", self.num_validations, "a positive number")
 
 
@@ -174,12 +177,6 @@ def _refuse_other_vocabulary(config: PretrainConfig, tokenizer: Tokenizer) -> No
         )
 
 
-def _begin_noise(model: Transformer, config: PretrainConfig, step: int) -> None:
-    """Let the dropout of a step be a function of its number and the process, whatever was drawn before."""
-    if config.dropout:
-        model.set_dropout(config.dropout, derive_seed(config.seed, "dropout", torchrun_rank(), step))
-
-
 def _validation(corpus: Corpus, context_length: int) -> Callable[[Transformer], LossTotals]:
     windows = [(w.inputs, w.targets, np.zeros_like(w.inputs)) for w in rows_of(corpus, context_length)]
     if not windows:
@@ -215,7 +212,7 @@ def _pretrain(
         validate=validate,
         num_validations=config.num_validations,
         flops_per_token=config.model.flops_per_token,
-        before_step=lambda step: _begin_noise(model, config, step),
+        before_step=dropout_of_steps(model, config.dropout, config.seed),
         **checkpoints,
         description=f"pretraining {label}".strip(),
         tick=folder.tick,

@@ -3,6 +3,7 @@
 A pair takes n1 + n2 + 2 positions: inputs EOS d1 SEP d2, targets d2 and its EOS (n2 + 1 of them).
 """
 
+import dataclasses
 import functools
 import math
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from sbp_bayes.base.config import fingerprint, require
 from sbp_bayes.base.errors import CorpusError
-from sbp_bayes.base.records import EOS, IGNORE, Batch, LossTotals
+from sbp_bayes.base.records import EOS, IGNORE, SEP, Batch, LossTotals
 from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.synthesizer.prompt import prompt_tokens
@@ -106,12 +107,18 @@ class PairRows:
 
     Which pairs share a row is fixed; the order of rows in epoch e is a function of (seed, e).
 
+    Few documents are d2 of many pairs, so a model soon knows d2's tokens from those before them and has no
+    need of d1. Word dropout (Bowman et al. 2016, arXiv 1511.06349) replaces a share of the tokens that it
+    reads, not those that it predicts, by EOS: then d1 is worth reading.
+
     Args:
         packed: the pairs.
         num_epochs: times each pair is seen; need not be whole.
         rows_per_batch: rows of a step.
         seed: of the orders.
         pairs_fingerprint: names the pairs.
+        word_dropout: share of the tokens read, those of a step being a function of (seed, step); EOS and SEP
+            are always read.
     """
 
     def __init__(
@@ -122,10 +129,12 @@ class PairRows:
         rows_per_batch: int,
         seed: int,
         pairs_fingerprint: str,
+        word_dropout: float = 0.0,
     ) -> None:
         self.packed, self.rows_per_batch, self.seed = packed, rows_per_batch, seed
+        self.word_dropout = word_dropout
         self.num_steps = math.ceil(num_epochs * len(packed) / rows_per_batch)
-        settings = [packed.max_document_tokens, rows_per_batch, seed]
+        settings = [packed.max_document_tokens, rows_per_batch, seed, word_dropout]
         self.fingerprint = fingerprint("PairRows", packed.corpus.fingerprint, pairs_fingerprint, settings)
         self._order = functools.lru_cache(maxsize=2)(self._shuffle)
 
@@ -133,7 +142,12 @@ class PairRows:
         """Return the batch of `step`: rows step·B … (step + 1)·B − 1 of the epochs end to end."""
         positions = range(step * self.rows_per_batch, (step + 1) * self.rows_per_batch)
         located = (divmod(position, len(self.packed)) for position in positions)
-        return self.packed.batch(np.array([self._order(epoch)[within] for epoch, within in located]))
+        batch = self.packed.batch(np.array([self._order(epoch)[within] for epoch, within in located]))
+        if self.word_dropout:
+            draws = numpy_generator(self.seed, "word dropout", step).random(batch.inputs.shape)
+            dropped = torch.from_numpy(draws < self.word_dropout) & (batch.inputs > SEP)
+            batch = dataclasses.replace(batch, inputs=batch.inputs.masked_fill(dropped, EOS))
+        return batch
 
     def tokens_by_source(self, step: int) -> dict[str, int]:
         """Return the positions that the first `step` steps read, padding included."""

@@ -31,7 +31,14 @@ from sbp_bayes.lm import (
 )
 from sbp_bayes.synthesizer.controls import IndexPairs
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
-from sbp_bayes.training import CHECKPOINT_DIR, EngineConfig, OptimiserConfig, train
+from sbp_bayes.training import (
+    CHECKPOINT_DIR,
+    EngineConfig,
+    OptimiserConfig,
+    dropout_of_steps,
+    require_dropout,
+    train,
+)
 
 HELD_OUT_SHARE = 0.1
 """Share of the training pairs that validate a tuning where the validation documents have no pairs."""
@@ -51,6 +58,10 @@ class TuneConfig:
         engine: how gradients are computed.
         num_validations: validations, evenly spaced, after the first one before tuning.
         patience: stop after so many validations in a row without a new lowest loss; None: never.
+        dropout: share of what each layer adds to the residual stream, and of the embeddings, that is left out
+            at random in training, 0 to 1; see `Transformer.set_dropout`.
+        word_dropout: share of the tokens of d1 and d2 that the model does not get to read in training; see
+            `PairRows`.
         max_validation_pairs: validation pairs used, chosen at random where there are more.
         matmul_dtype: number format of matrix products in training; see `lm.precision`. The plan has what
             "auto" stands for.
@@ -65,6 +76,8 @@ class TuneConfig:
     engine: EngineConfig = EngineConfig()  # noqa: RUF009 - frozen
     num_validations: int = 10
     patience: int | None = 3
+    dropout: float = 0.0
+    word_dropout: float = 0.0
     max_validation_pairs: int = 512
     matmul_dtype: MatmulDtype = "auto"
     attention: Backend = "auto"
@@ -75,6 +88,8 @@ class TuneConfig:
             require(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
         require(0 < self.num_epochs < float("inf"), "num_epochs", self.num_epochs, "a positive number")
         require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1 or none")
+        require_dropout(self.dropout, self.engine)
+        require(0 <= self.word_dropout < 1, "word_dropout", self.word_dropout, "0 or more, below 1")
 
 
 def tune(  # noqa: PLR0917 - inputs in the order of the data
@@ -146,6 +161,7 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
         rows_per_batch=config.rows_per_batch,
         seed=config.seed,
         pairs_fingerprint=pairs.fingerprint,
+        word_dropout=config.word_dropout,
     )
     chosen = _chosen(config, validation_pairs)
     held_out = PackedPairs(validation_corpus, chosen.first, chosen.second, config.max_document_tokens)
@@ -229,6 +245,7 @@ def _tune(
         num_validations=config.num_validations,
         patience=config.patience,
         flops_per_token=model.config.flops_per_token,
+        before_step=dropout_of_steps(longer, config.dropout, config.seed),
         **checkpoints,
         description="tuning the synthesizer",
         tick=folder.tick,
