@@ -38,7 +38,9 @@ class TextSbpConfig:
         weight_decays, dropouts: tried for repetition besides the settings' own. The headline compares with
             the decay that is best on validation: what repetition gains by regularisation is no gain of SBP's
             (arXiv 2509.14786). The comparison as in the paper has one optimiser for all arms.
-        tune_every_arm: whether every arm tries the weight decays.
+        word_dropouts: tried for every synthesizer besides that of `tune`.
+        tune_every_arm: whether every arm tries the weight decays and the dropouts.
+        tuned_start: whether synthesis starts from the repetition that is best on validation.
         pairs: how documents of D_unique are paired.
         tune: how the synthesizer is tuned; its `max_document_tokens` holds for synthesis too.
         slots, shard_size: of synthesis; they change its speed alone.
@@ -58,7 +60,9 @@ class TextSbpConfig:
     num_validations: int = 20
     weight_decays: tuple[float, ...] = ()
     dropouts: tuple[float, ...] = (0.1, 0.2)
+    word_dropouts: tuple[float, ...] = ()
     tune_every_arm: bool = False
+    tuned_start: bool = False
     pairs: PairConfig
     tune: TuneConfig
     slots: int = 128
@@ -118,7 +122,9 @@ class TextSbpConfig:
             ),
             weight_decays=self.weight_decays,
             dropouts=self.dropouts,
+            word_dropouts=self.word_dropouts,
             tune_every_arm=self.tune_every_arm,
+            tuned_start=self.tuned_start,
         )
 
 

@@ -12,15 +12,19 @@ from experiments.runner import (
 )
 from experiments.toy_validation.run import run
 from experiments.toy_validation.table import print_arms, summary
-from experiments.toy_validation.worlds import decode_toy, open_settings, toy_config
+from experiments.toy_validation.worlds import BEST, decode_toy, open_settings, toy_config
 from sbp_bayes.base.store import write_json
 
 if TYPE_CHECKING:
     from sacred.run import Run
 
-experiment = make_experiment(
-    "toy_validation", {"fact_views": open_settings(toy_config("fact_views"))}, default="fact_views"
-)
+CONFIGS = {
+    "paper": open_settings(toy_config("fact_views")),
+    "best": open_settings(toy_config("fact_views", **BEST)),
+}
+"""The named configurations, each for any `world=`: as in the paper, and what makes the most of every arm."""
+
+experiment = make_experiment("toy_validation", CONFIGS, default="paper")
 
 
 @experiment.main

@@ -50,7 +50,9 @@ class ToyBench:
             ),
             weight_decays=config.weight_decays,
             dropouts=config.dropouts,
+            word_dropouts=config.word_dropouts,
             tune_every_arm=config.tune_every_arm,
+            tuned_start=config.tuned_start,
         )
 
     def pairs(self, embedder: str | None, baseline: Callable[[], Manifest], work: Workspace) -> TuningPairs:

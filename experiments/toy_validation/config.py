@@ -35,8 +35,10 @@ class ToyConfig:
         context_length: of a row, into which documents are packed.
         peak_lr, weight_decay: of every arm, those that tune the decay try it too.
         weight_decays, dropouts: tried by the arms that tune them, the best on validation is reported.
-        tune_every_arm: whether every arm tries the weight decays.
-        tune_lr, tune_epochs: of the synthesizer.
+        word_dropouts: tried for every synthesizer besides none.
+        tune_every_arm: whether every arm tries the weight decays and the dropouts.
+        tuned_start: whether synthesis starts from the repetition that is best on validation.
+        tune_lr, tune_epochs, tune_dropout: of the synthesizer.
         rows_per_batch, num_validations: of every training.
         arms: those to run; baseline and oracle are needed for the share of the oracle's gain.
         seeds: each draws world, documents, weights and samples anew.
@@ -60,9 +62,12 @@ class ToyConfig:
     weight_decay: float = 0.1
     weight_decays: tuple[float, ...] = (1.0, 4.0)
     dropouts: tuple[float, ...] = (0.1, 0.2)
+    word_dropouts: tuple[float, ...] = ()
     tune_every_arm: bool = False
+    tuned_start: bool = False
     tune_lr: float = 5e-3
     tune_epochs: float = 2.0
+    tune_dropout: float = 0.0
     rows_per_batch: int = 8
     num_validations: int = 10
     arms: tuple[str, ...] = IN_WORLDS
@@ -116,6 +121,7 @@ class ToyConfig:
             rows_per_batch=max(1, self.rows_per_batch * self.context_length // (2 * doc_length + 2)),
             optimiser=OptimiserConfig(peak_lr=self.tune_lr),
             num_validations=self.num_validations,
+            dropout=self.tune_dropout,
             max_validation_pairs=self.num_validation,
             seed=seed,
         )

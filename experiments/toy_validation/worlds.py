@@ -55,6 +55,18 @@ WORLDS: Mapping[str, Mapping[str, Any]] = {
 """World → its fields of `ToyConfig`; parameters that are not named are the world's own defaults."""
 
 
+BEST: Mapping[str, Any] = {
+    "tuned_start": True,
+    "tune_every_arm": True,
+    "weight_decays": (),
+    "dropouts": (0.1, 0.2, 0.3),
+    "word_dropouts": (0.3,),
+    "tune_dropout": 0.2,
+    "tune_epochs": 8.0,
+}
+"""Fields of `ToyConfig` that make the most of every arm, as far as we know; LOG.md has how they were found."""
+
+
 def toy_config(world: str, **changes: Any) -> ToyConfig:
     """Return the settings for a world, with changes to other fields of `ToyConfig`.
 

@@ -27,7 +27,10 @@ class ArmSettings:
         tune: how synthesizers are tuned.
         synthesis: how synthetic text is sampled, without or with documents d1.
         weight_decays, dropouts: tried on validation beside the settings' own by the arms that tune them.
-        tune_every_arm: whether all arms try the weight decays, with equally many tries.
+        word_dropouts: tried on validation pairs beside that of `tune`, for every synthesizer.
+        tune_every_arm: whether all arms try the weight decays and the dropouts, with equally many tries.
+        tuned_start: whether synthesis starts from the repetition that is best on validation, of the settings'
+            own hyper-parameters, the weight decays and the dropouts; False: from the settings' own.
     """
 
     pretrain: PretrainConfig
@@ -36,7 +39,9 @@ class ArmSettings:
     synthesis: SynthesisConfig
     weight_decays: tuple[float, ...] = ()
     dropouts: tuple[float, ...] = ()
+    word_dropouts: tuple[float, ...] = ()
     tune_every_arm: bool = False
+    tuned_start: bool = False
 
     def __post_init__(self) -> None:
         require(0 < self.synthetic_share < 1, "synthetic_share", self.synthetic_share, "between 0 and 1")

@@ -56,14 +56,19 @@ def _tasks(
     kind: str, arm: Arm, stages: Callable[[], ArmStages], seed: int
 ) -> dict[Hashable, Task[ArmRun | None]]:
     """Return what an arm adds to the tasks of one kind, by name; arms that share a stage share its name."""
-    baseline, companion = ("baseline", seed), ("companion", seed, *_text_of(arm))
+    baseline, start = ("baseline", seed), ("start", seed)
+    companion = ("companion", seed, *_text_of(arm))
     needs: tuple[Hashable, ...]
     builds_on_baseline = arm.real != "oracle" and arm.companion != "posterior"
     before = (baseline,) if builds_on_baseline else ()
     if kind == "baseline" and builds_on_baseline:
         return {baseline: Task(functools.partial(_baseline, stages))}
     if kind == "companion" and arm.companion:
-        return {companion: Task(functools.partial(_companion, stages, arm), before)}
+        tasks: dict[Hashable, Task[ArmRun | None]] = {}
+        if before:
+            tasks[start] = Task(functools.partial(_starts, stages), before)
+        tasks[companion] = Task(functools.partial(_companion, stages, arm), tuple(tasks))
+        return tasks
     if kind == "arm":
         needs = (companion,) if arm.companion else before
         if arm.members > 1:  # shares the operations of the whole of SBP
@@ -85,6 +90,10 @@ def _stages(open_bench: OpenBench, seed: int, *, work: Workspace, num_samplers: 
 
 def _baseline(stages: Callable[[], ArmStages]) -> None:
     stages().baseline()
+
+
+def _starts(stages: Callable[[], ArmStages]) -> None:
+    stages().starts()
 
 
 def _companion(stages: Callable[[], ArmStages], arm: Arm) -> None:

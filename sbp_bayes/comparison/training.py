@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sbp_bayes.arms import ARMS, CHECKPOINTS, Arm
 from sbp_bayes.base.seeds import derive_seed, torch_generator
@@ -113,6 +113,14 @@ class ArmStages:
         """Pretrain on D_unique alone, with the settings of all arms."""
         return self._pretrain(self.bench.settings.pretrain, self.bench.unique, None, "baseline")
 
+    def starts(self) -> tuple[Manifest, ...]:
+        """Pretrain on D_unique alone what synthesis starts from; of several tries the best comes first."""
+        if not self.bench.settings.tuned_start:
+            return (self.baseline(),)
+        tries = self._tries(ARMS["baseline"], None, ("weight_decay", "dropout"))
+        trained = [self._pretrain(config, self.bench.unique, None, label) for config, label in tries]
+        return tuple(sorted(trained, key=_best_loss))
+
     def companion(self, arm: Arm) -> CompanionStages:
         """Run all stages until the synthetic text of `arm` is there, its measures included."""
         settings, bench = self.bench.settings, self.bench
@@ -120,22 +128,29 @@ class ArmStages:
             samples = bench.exact_samples(self._synthetic_tokens(), self.work)
             return CompanionStages(stages=(samples,), samples=samples)
         if arm.companion == "model":
-            start = self.baseline()
+            starts = self.starts()
             samples = synthesize(
                 settings.synthesis,
-                start.directory / "best",
+                starts[0].directory / "best",
                 NoDocuments(),
                 self.work,
                 tokenizer=bench.tokenizer,
                 num_workers=self.num_samplers,
             )
-            return CompanionStages(stages=(start, samples), samples=samples)
-        start = self.baseline() if arm.start == "baseline" else untrained_model(bench, self.work)
+            return CompanionStages(stages=(*starts, samples), samples=samples)
+        starts = self.starts() if arm.start == "baseline" else (untrained_model(bench, self.work),)
         pairs = self._pairs(arm)
         taught = bench.unique, pairs.train, pairs.validation_corpus, pairs.validation
-        tuned = tune(settings.tune, start.directory / "best", *taught, self.work, tokenizer=bench.tokenizer)
+        tunings = [
+            tune(config, starts[0].directory / "best", *taught, self.work, tokenizer=bench.tokenizer)
+            for config in (
+                dataclasses.replace(settings.tune, word_dropout=share)
+                for share in (settings.tune.word_dropout, *settings.word_dropouts)
+            )
+        ]
+        tuned = min(tunings, key=lambda one: one.counts["validation_nats_per_token"])
         # What a synthesizer from random weights must beat is the model that the others start from.
-        without_d1 = self.baseline().directory / "best"
+        without_d1 = self.starts()[0].directory / "best"
         gauged = gauge(settings.tune, tuned.directory / "best", without_d1, *taught, self.work)
         samples = synthesize(
             settings.synthesis,
@@ -146,12 +161,14 @@ class ArmStages:
             num_workers=self.num_samplers,
         )
         return CompanionStages(
-            stages=(start, *pairs.stages, tuned, samples),
+            stages=(*starts, *pairs.stages, *tunings, samples),
             samples=samples,
             tuned=tuned,
             pairs=pairs.stages,
             gauge=gauged,
-            measures=bench.measure(Made(start=start, pairs=pairs, tuned=tuned, samples=samples), self.work),
+            measures=bench.measure(
+                Made(start=starts[0], pairs=pairs, tuned=tuned, samples=samples), self.work
+            ),
         )
 
     def run(self, arm: Arm) -> ArmRun:
@@ -165,7 +182,8 @@ class ArmStages:
             real = packed_neighbours(self.bench.unique, pairs.train, self.bench.tokenizer.vocab_size)
             needed += pairs.stages
         tries = []
-        for config, label in self._tries(arm, synthetic):
+        tried = ("weight_decay", "dropout") if self.bench.settings.tune_every_arm else (arm.tried,)
+        for config, label in self._tries(arm, synthetic, tried):
             members = [
                 dataclasses.replace(config, seed=derive_seed(config.seed, "member", m) if m else config.seed)
                 for m in range(arm.members)
@@ -188,7 +206,9 @@ class ArmStages:
             unique_tokens=(self.bench.oracle if arm.real == "oracle" else self.bench.unique).num_tokens,
         )
 
-    def _tries(self, arm: Arm, synthetic: Corpus | None) -> list[tuple[PretrainConfig, str]]:
+    def _tries(
+        self, arm: Arm, synthetic: Corpus | None, tried: Collection[str | None]
+    ) -> list[tuple[PretrainConfig, str]]:
         """Return the settings of each pretraining that is tried, the arms' own first, with its label."""
         settings = self.bench.settings
         own = settings.pretrain
@@ -197,15 +217,14 @@ class ArmStages:
         if arm.members > 1:
             own = dataclasses.replace(own, budget_tokens=self._member_tokens(arm.members))
         tries = [(own, arm.label)]
-        tried = arm.tried or ("weight_decay" if settings.tune_every_arm else None)
-        if tried == "weight_decay":
+        if "weight_decay" in tried:
             for decay in settings.weight_decays:
                 optimiser = dataclasses.replace(own.optimiser, weight_decay=decay)
                 changed = dataclasses.replace(own, optimiser=optimiser)
                 tries.append((changed, f"{arm.label}, decay {decay:g}"))
-        if tried == "dropout":
+        if "dropout" in tried:
             for rate in settings.dropouts:
-                tries.append((dataclasses.replace(own, dropout=rate), f"{arm.label}, {rate:g}"))
+                tries.append((dataclasses.replace(own, dropout=rate), f"{arm.label}, dropout {rate:g}"))
         return tries
 
     def _share(self, arm: Arm, synthetic: Corpus) -> float:

@@ -16,7 +16,7 @@ from sbp_bayes.base.stage import Workspace
 from sbp_bayes.comparison import ArmRun, ArmStages, run_arms
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import SCORES, DocumentScores
-from sbp_bayes.lm import load_model, score_rows
+from sbp_bayes.lm import load_model, model_fingerprint, score_rows
 from sbp_bayes.pretraining import pretrain
 from sbp_bayes.synthesis import CORPUS, SeedDocuments, synthesize
 from sbp_bayes.synthesizer import tune
@@ -120,9 +120,37 @@ def test_every_arm_may_tune_with_the_same_tries(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, tune_every_arm=True, seeds=(0,))
     arms = ("baseline", "self_distillation", "oracle")
     done = run_arms(functools.partial(open_bench, config), (0,), arms, Workspace(tmp_path), num_workers=1)
-    assert [len(run.tries) for run in done] == [2, 2, 2]
-    decays = [one[0].config["optimiser"]["weight_decay"] for one in done[2].tries]
-    assert decays == [TINY.weight_decay, 1.0]
+    for run in done:
+        tries = [one[0].config for one in run.tries]
+        assert [one["optimiser"]["weight_decay"] for one in tries] == [
+            TINY.weight_decay,
+            1.0,
+            TINY.weight_decay,
+        ]
+        assert [one["dropout"] for one in tries] == [0.0, 0.0, 0.2]
+
+
+def test_synthesis_may_start_from_the_best_repetition(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, tuned_start=True, word_dropouts=(0.5,), seeds=(0,))
+    arms = ("baseline", "tuned_baseline", "dropout_baseline", "self_distillation", "random_pairs")
+    done = run_arms(functools.partial(open_bench, config), (0,), arms, Workspace(tmp_path), num_workers=2)
+    runs = {run.arm: run for run in done}
+    tries = [one[0] for arm in arms[:3] for one in runs[arm].tries]
+    best = min(tries, key=lambda one: one.counts["best_validation_nats_per_token"])
+    weights = model_fingerprint(best.directory / "best")
+    assert runs["self_distillation"].needed[-1].inputs["model"] == weights
+    tuned = runs["random_pairs"].companion
+    assert tuned is not None
+    assert tuned.tuned is not None
+    assert tuned.gauge is not None
+    assert tuned.tuned.inputs["model"] == tuned.gauge.inputs["start"] == weights
+    tunings = [stage for stage in tuned.stages if "validation_pairs" in stage.counts]
+    assert [one.config["word_dropout"] for one in tunings] == [0.0, 0.5]
+    assert tuned.tuned == min(tunings, key=lambda one: one.counts["validation_nats_per_token"])
+    # The tries that were not chosen are paid for as well.
+    fingerprints = {stage.fingerprint for stage in runs["random_pairs"].needed}
+    assert {one.fingerprint for one in tries} <= fingerprints
+    assert len({one.fingerprint for one in tries}) == 3
 
 
 def test_an_ensemble_averages_probabilities(runs: dict[tuple[str, int], ArmRun]) -> None:

@@ -129,6 +129,26 @@ def test_a_batch_is_a_function_of_its_step():
     assert sorted(whole.tolist()) == sorted(every.tolist())
 
 
+def test_word_dropout_hides_what_is_read_and_nothing_that_is_predicted():
+    packed = PackedPairs(random_corpus(200, longest=30), *random_pairs(200, 2000), 30)
+    settings = {"num_epochs": 1, "rows_per_batch": len(packed), "pairs_fingerprint": "p", "seed": 3}
+    whole = PairRows(packed, **settings).batch(0)
+    rows = PairRows(packed, word_dropout=0.3, **settings)
+    thinned = rows.batch(0)
+    assert torch.equal(thinned.targets, whole.targets)
+    assert torch.equal(thinned.segments, whole.segments)
+    is_token = whole.inputs > SEP
+    assert torch.equal(thinned.inputs[~is_token], whole.inputs[~is_token])
+    hidden = thinned.inputs[is_token] != whole.inputs[is_token]
+    assert (thinned.inputs[is_token][hidden] == EOS).all()
+    error = (0.3 * 0.7 / len(hidden)) ** 0.5
+    assert abs(float(hidden.double().mean()) - 0.3) < 4 * error
+    assert torch.equal(rows.batch(0).inputs, thinned.inputs)
+    assert rows.fingerprint != PairRows(packed, **settings).fingerprint
+    pieces = PairRows(packed, word_dropout=0.3, **settings | {"rows_per_batch": 1})
+    assert not torch.equal(pieces.batch(0).inputs == EOS, pieces.batch(1).inputs == EOS)
+
+
 def test_packing_leaves_little_padding():
     packed = PackedPairs(random_corpus(200, longest=60), *random_pairs(200, 2000), 100)
     assert packed.padding_share < 0.02

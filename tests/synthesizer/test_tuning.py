@@ -132,22 +132,27 @@ def test_finished_tuning_is_not_done_again(tuned, arguments, monkeypatch):
     assert tune(*arguments, tuned.directory) == tuned
 
 
-def test_interrupted_tuning_ends_with_the_same_weights(tuned, arguments, tmp_path, monkeypatch):
+@pytest.mark.parametrize("noise", [{}, {"dropout": 0.2, "word_dropout": 0.3}], ids=["plain", "dropout"])
+def test_interrupted_tuning_ends_with_the_same_weights(tuned, arguments, tmp_path, monkeypatch, noise):
+    arguments = (dataclasses.replace(arguments[0], **noise), *arguments[1:])
+    whole = tune(*arguments, tmp_path / "whole") if noise else tuned
     batch, calls = PairRows.batch, []
 
     def stop_once(self, step):
         calls.append(step)
-        if len(calls) == tuned.counts["steps"] // 2:
+        if len(calls) == whole.counts["steps"] // 2:
             raise KeyboardInterrupt
         return batch(self, step)
 
     monkeypatch.setattr(PairRows, "batch", stop_once)
     with pytest.raises(KeyboardInterrupt):
-        tune(*arguments, tmp_path)
-    assert tune(*arguments, tmp_path).counts == tuned.counts
+        tune(*arguments, tmp_path / "stopped")
+    assert tune(*arguments, tmp_path / "stopped").counts == whole.counts
     for name in ("best", "last"):
-        first, second = (load_model(place / name).state_dict() for place in (tuned.directory, tmp_path))
+        places = (whole.directory, tmp_path / "stopped", tuned.directory)
+        first, second, plain = (load_model(place / name).state_dict() for place in places)
         assert all(torch.equal(first[key], second[key]) for key in first)
+        assert torch.equal(first["embedding.weight"], plain["embedding.weight"]) != bool(noise)
 
 
 @pytest.mark.parametrize(("num_pairs", "num_documents", "most"), [(800, 400, 60), (90, 7, 60), (2, 2, 5)])
@@ -218,6 +223,12 @@ def test_strangers_are_refused(arguments, tmp_path):
         tune(config, model, foreign, foreign_pairs, held_out, held_out_pairs, tmp_path)
     with pytest.raises(ConfigError, match="attention = 'xformers' cannot run: its kernels need CUDA"):
         tune(dataclasses.replace(config, attention="xformers"), *arguments[1:], tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("dropout", 1.0), ("dropout", -0.1), ("word_dropout", 1.0)])
+def test_dropouts_out_of_range_are_named(key, value):
+    with pytest.raises(ConfigError, match=f"{key} = {value}"):
+        dataclasses.replace(CONFIG, **{key: value})
 
 
 @pytest.mark.parametrize("key", ["max_document_tokens", "rows_per_batch", "num_epochs", "patience"])
