@@ -20,7 +20,7 @@ from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import PairConfig, PairSet, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
 from sbp_bayes.synthesis import SeedDocuments, SynthesisConfig, synthesize
-from sbp_bayes.synthesizer import TuneConfig, tune
+from sbp_bayes.synthesizer import TuneConfig, load_alone, tune
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def bootstrap(
     samples = synthesize(
         config.synthesis,
         tuned.directory / "best",
-        SeedDocuments(unique),
+        SeedDocuments(unique, load_alone(tuned.directory, unique)),
         work,
         tokenizer=tokenizer,
         num_workers=num_workers,

@@ -64,7 +64,7 @@ BEST: Mapping[str, Any] = {
     "tune_dropout": 0.2,
     "tune_epochs": 8.0,
 }
-"""Fields of `ToyConfig` that make the most of every arm, as far as we know; LOG.md has how they were found."""
+"""Fields of `ToyConfig` that make the most of every arm, as far as we know; see LOG.md."""
 
 
 def toy_config(world: str, **changes: Any) -> ToyConfig:

@@ -17,7 +17,7 @@ from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
 from sbp_bayes.synthesis import NoDocuments, SeedDocuments, Source, SynthesisConfig, synthesize
-from sbp_bayes.synthesizer import TuneConfig, tune
+from sbp_bayes.synthesizer import TuneConfig, load_alone, tune
 from sbp_bayes.training import OptimiserConfig
 
 CACHE = "SBP_CACHE"
@@ -115,9 +115,13 @@ def run_synthesize(arguments: argparse.Namespace) -> str:
         "temperature": arguments.temperature,
         "seed": arguments.seed,
     }
-    limit = (load_model(model).config.context_length - 2) // 2  # a row is EOS, d1, SEP and d2
+    context = load_model(model).config.context_length
+    # A row is EOS, d1, SEP and d2, or EOS and a document.
+    limit = context - 1 if arguments.unconditional else (context - 2) // 2
     config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
-    source: Source = NoDocuments() if arguments.unconditional else SeedDocuments(corpus)
+    source: Source = NoDocuments()
+    if not arguments.unconditional:
+        source = SeedDocuments(corpus, load_alone(model.parent, corpus))
     samples = synthesize(
         config, model, source, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
     )

@@ -14,7 +14,7 @@ from sbp_bayes.evaluation import SCORES, DocumentScores, arm_flops, evaluate, ga
 from sbp_bayes.lm import Transformer, save_model
 from sbp_bayes.pretraining import PretrainConfig, pretrain, steps_of_budget, synthetic_tokens_needed
 from sbp_bayes.synthesis import CORPUS, NoDocuments, SeedDocuments, synthesize
-from sbp_bayes.synthesizer import random_pairs, tune
+from sbp_bayes.synthesizer import load_alone, random_pairs, tune
 
 Try = tuple[Manifest, ...]
 """The pretrainings of one choice of hyper-parameters: one, or an ensemble's members."""
@@ -155,7 +155,7 @@ class ArmStages:
         samples = synthesize(
             settings.synthesis,
             tuned.directory / "best",
-            SeedDocuments(bench.unique),
+            SeedDocuments(bench.unique, load_alone(tuned.directory, bench.unique)),
             self.work,
             tokenizer=bench.tokenizer,
             num_workers=self.num_samplers,

@@ -11,6 +11,11 @@ def seed_document(seed: int, sample: int, num_documents: int) -> int:
     return derive_seed(seed, "seed document", sample) % num_documents  # off uniform by less than N / 2^63
 
 
+def is_left_out(seed: int, sample: int, share: float) -> bool:
+    """Return whether sample `sample` is drawn without its seed document; its probability is `share`."""
+    return derive_seed(seed, "left out", sample) < share * 2**63
+
+
 def stream_seed(seed: int, document_id: str, sample: int) -> int:
     """Return the seed of the random numbers that draw sample `sample`.
 

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
+from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import EOS
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import LMConfig
-from sbp_bayes.synthesis.seeds import seed_document, stream_seed
+from sbp_bayes.synthesis.seeds import is_left_out, seed_document, stream_seed
 from sbp_bayes.synthesizer.prompt import prompt_tokens
 
 NO_DOCUMENT = np.zeros(0, np.int64)
@@ -53,15 +55,21 @@ class Source(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class SeedDocuments:
+@dataclasses.dataclass(frozen=True, eq=False)
+class SeedDocuments(ArrayRecord):
     """EOS d1 SEP, with d1 uniform over a corpus: d2 ~ p_θ(· | d1), the synthesis of the paper.
+
+    Attributes:
+        corpus: the documents.
+        alone: the share of a document's turns in which d1 is left out of the prompt, as in tuning; see
+            `synthesizer.marginal`. None: in no turn.
 
     Raises:
         CorpusError: the corpus holds no documents.
     """
 
     corpus: Corpus
+    alone: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.corpus) == 0:
@@ -70,7 +78,8 @@ class SeedDocuments:
     @property
     def inputs(self) -> Mapping[str, str]:
         """The corpus."""
-        return {"corpus": self.corpus.fingerprint}
+        inputs = {"corpus": self.corpus.fingerprint}
+        return inputs if self.alone is None else inputs | {"alone": fingerprint(self.alone.tolist())}
 
     def require_known(self, model: LMConfig) -> None:
         """Raise a ConfigError where the corpus has tokens that `model` does not know."""
@@ -83,11 +92,14 @@ class SeedDocuments:
     def _prompt(self, seed: int, sample: int, max_document_tokens: int) -> Prompt:
         index = seed_document(seed, sample, len(self.corpus))
         name, document = self.corpus.ids[index], self.corpus.document(index)
+        metadata = {"seed_document": name, "seed_index": index}
+        if self.alone is not None and is_left_out(seed, sample, self.alone[index]):
+            document, metadata = NO_DOCUMENT, metadata | {"seed_is_left_out": True}
         return Prompt(
             tokens=prompt_tokens(document, max_document_tokens),
             stream_seed=stream_seed(seed, name, sample),
             seed_document=document,
-            metadata={"seed_document": name, "seed_index": index},
+            metadata=metadata,
         )
 
 

@@ -9,6 +9,7 @@ from sbp_bayes.synthesizer.controls import (
     noisy_pairs,
     random_pairs,
 )
+from sbp_bayes.synthesizer.marginal import BalancedPairs, balanced_pairs, load_alone
 from sbp_bayes.synthesizer.neural import NeuralSynthesizer
 from sbp_bayes.synthesizer.posterior import (
     MixtureSynthesizer,
@@ -30,6 +31,7 @@ from sbp_bayes.synthesizer.tuning import TuneConfig, held_out_pairs, tune
 from sbp_bayes.synthesizer.vocabulary import WorldTokens, model_tokens, world_tokens
 
 __all__ = [
+    "BalancedPairs",
     "CopySynthesizer",
     "IndexPairs",
     "MixtureSynthesizer",
@@ -45,8 +47,10 @@ __all__ = [
     "TuneConfig",
     "UnconditionalSynthesizer",
     "WorldTokens",
+    "balanced_pairs",
     "cut_document",
     "held_out_pairs",
+    "load_alone",
     "model_tokens",
     "noisy_pairs",
     "pair_loss",

@@ -19,6 +19,9 @@ from sbp_bayes.base.seeds import numpy_generator
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.synthesizer.prompt import prompt_tokens
 
+NO_D1 = -1
+"""Index of a d1 that is not there: its prompt is EOS SEP."""
+
 
 def row_length_of(max_document_tokens: int) -> int:
     """Return the positions of the longest pair: EOS, d1, SEP and d2."""
@@ -52,7 +55,7 @@ class PackedPairs:
 
     Args:
         corpus: the documents.
-        first: int64 (P,), d1's indices in the corpus.
+        first: int64 (P,), d1's indices in the corpus, or `NO_D1`.
         second: int64 (P,), d2's.
         max_document_tokens: d1 and d2 are cut to this many tokens each.
 
@@ -70,7 +73,8 @@ class PackedPairs:
         self.corpus, self.first, self.second = corpus, first, second
         self.max_document_tokens = max_document_tokens
         self.row_length = row_length_of(max_document_tokens)
-        lengths = np.minimum(corpus.lengths, max_document_tokens)
+        # The last entry is that of NO_D1.
+        lengths = np.append(np.minimum(corpus.lengths, max_document_tokens), 0)
         self.num_positions = int((lengths[first] + lengths[second] + 2).sum())
         self._rows = best_fit_decreasing(lengths[first] + lengths[second] + 2, self.row_length)
 
@@ -98,7 +102,8 @@ class PackedPairs:
 
     def _positions(self, pair: int) -> tuple[np.ndarray, np.ndarray]:
         d2, ends = cut_document(self.corpus, self.second[pair], self.max_document_tokens)
-        d1 = self.corpus.document(self.first[pair])[: self.max_document_tokens]
+        index = self.first[pair]
+        d1 = d2[:0] if index == NO_D1 else self.corpus.document(index)[: self.max_document_tokens]
         return pair_positions(d1, d2, ends=ends)
 
 

@@ -7,11 +7,11 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import LossTotals, Pairs
 from sbp_bayes.base.runtime import torchrun_rank
@@ -30,6 +30,7 @@ from sbp_bayes.lm import (
     with_context_length,
 )
 from sbp_bayes.synthesizer.controls import IndexPairs
+from sbp_bayes.synthesizer.marginal import BalancedPairs, balanced_pairs
 from sbp_bayes.synthesizer.rows import PackedPairs, PairRows, pair_loss, row_length_of
 from sbp_bayes.training import (
     CHECKPOINT_DIR,
@@ -44,6 +45,9 @@ HELD_OUT_SHARE = 0.1
 """Share of the training pairs that validate a tuning where the validation documents have no pairs."""
 
 _logger = logging.getLogger(__name__)
+
+
+Marginal = Literal["pairs", "documents"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,8 @@ class TuneConfig:
             at random in training, 0 to 1; see `Transformer.set_dropout`.
         word_dropout: share of the tokens of d1 and d2 that the model does not get to read in training; see
             `PairRows`.
+        marginal: how d2 is distributed in tuning: as in the pairs, or uniformly over the documents, as the
+            Bayesian model has it; see `synthesizer.marginal`.
         max_validation_pairs: validation pairs used, chosen at random where there are more.
         matmul_dtype: number format of matrix products in training; see `lm.precision`. The plan has what
             "auto" stands for.
@@ -78,6 +84,7 @@ class TuneConfig:
     patience: int | None = 3
     dropout: float = 0.0
     word_dropout: float = 0.0
+    marginal: Marginal = "pairs"
     max_validation_pairs: int = 512
     matmul_dtype: MatmulDtype = "auto"
     attention: Backend = "auto"
@@ -89,6 +96,7 @@ class TuneConfig:
         require(0 < self.num_epochs < float("inf"), "num_epochs", self.num_epochs, "a positive number")
         require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1 or none")
         require_dropout(self.dropout, self.engine)
+        require_one_of("marginal", self.marginal, get_args(Marginal))
         require(0 <= self.word_dropout < 1, "word_dropout", self.word_dropout, "0 or more, below 1")
 
 
@@ -154,6 +162,8 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
             len(validation_pairs.first),
             len(validation_pairs.first) + len(pairs.first),
         )
+    if config.marginal == "documents":
+        pairs = balanced_pairs(pairs, len(corpus), config.seed)
     packed = PackedPairs(corpus, pairs.first, pairs.second, config.max_document_tokens)
     source = PairRows(
         packed,
@@ -169,6 +179,8 @@ def tune(  # noqa: PLR0917 - inputs in the order of the data
     def work(folder: StageFolder) -> Outcome:
         if torchrun_rank() == 0:
             tokenizer.save(folder.path / TOKENIZER)
+            if isinstance(pairs, BalancedPairs):
+                pairs.save_alone(folder.path)
         checkpoints = {"checkpoint_seconds": checkpoint_seconds, "kept_checkpoints": kept_checkpoints}
         return _tune(config, model, source, held_out, folder, validated_by=validated_by, **checkpoints)
 
