@@ -1,4 +1,4 @@
-"""Settings of the experiment, and the named ones: smoke, demo, controls and laptop."""
+"""Settings of the experiment, and the named ones: smoke, paper, demo, controls, best and laptop."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,6 +21,9 @@ ON_TEXT = tuple(name for name, arm in ARMS.items() if arm.companion != "posterio
 
 THE_THREE = ("baseline", "tuned_baseline", "sbp", "oracle")
 """The arms of the paper: repetition, with every arm's decay and a tuned one, SBP, and the oracle."""
+
+WITH_CONTROLS = ("baseline", "tuned_baseline", "self_distillation", "random_pairs", "sbp", "oracle")
+"""The paper's arms and the two that say what of SBP's gain is smoothing, and what the pairs teach."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +160,7 @@ _NAMED = {
         pairs=PairConfig(rules=PairRules(alpha=0.4)),
         tune=TuneConfig(max_document_tokens=256, num_epochs=1.0),
         screen=ScreenConfig(),
+        arms=WITH_CONTROLS,
     ),
     # The demo's shape on more text, so that there are fewer parameters per unique token.
     "laptop": TextSbpConfig(
@@ -178,8 +182,23 @@ _NAMED = {
     ),
 }
 
+_BEST = dataclasses.replace(
+    _NAMED["demo"],
+    optimiser=OptimiserConfig(peak_lr=1e-2, weight_decay=0.5),
+    weight_decays=(),
+    dropouts=(0.1,),
+    tune_every_arm=True,
+    tuned_start=True,
+    pairs=PairConfig(rules=PairRules(alpha=0.0), k=4),
+    tune=TuneConfig(max_document_tokens=256, num_epochs=3.0, dropout=0.1),
+)
+
 CONFIGS: Mapping[str, TextSbpConfig] = _NAMED | {
+    "paper": dataclasses.replace(_NAMED["demo"], arms=THE_THREE),
     "controls": dataclasses.replace(_NAMED["demo"], arms=ON_TEXT),
+    "best": _BEST,
 }
-"""The named configurations; README has what the demo takes and what it found. `controls` is the demo with
-every arm that text can have."""
+"""The named configurations; README has what the demo takes and what it found. `paper` has the demo's settings
+and the paper's arms, `controls` every arm that text can have. `best` makes the most of every arm, as far as
+we know: repetition, the start of synthesis and joint training may have dropout, the tuning has it, and every
+document has pairs; see LOG.md."""
