@@ -78,6 +78,7 @@ class TextSbpConfig:
         require(self.unique_tokens > 0, "unique_tokens", self.unique_tokens, "a positive number")
         require(self.repetitions > 0, "repetitions", self.repetitions, "a positive number")
         require(self.oracle_multiple > 1, "oracle_multiple", self.oracle_multiple, "more than 1")
+        require(0 < self.synthetic_share < 1, "synthetic_share", self.synthetic_share, "between 0 and 1")
         require(
             len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "one or more, all different"
         )
