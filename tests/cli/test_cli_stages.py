@@ -14,7 +14,7 @@ from sbp_bayes.base.store import read_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.evaluation import drift_line, gauge_line
 from sbp_bayes.lm import load_model
-from sbp_bayes.synthesizer import TuneConfig
+from sbp_bayes.synthesizer import TuneConfig, load_alone
 from sbp_bayes.training import OptimiserConfig, loop
 
 TRAIN = ("--preset", "smoke", "--rows-per-batch", 8, "--set", "num_validations=2")
@@ -122,6 +122,35 @@ def test_raw_text_is_prepared_on_the_way(tmp_path, texts, sbp):
     assert "documents            240" in printed
     sbp("synthesize", texts, "--model", tmp_path / "model", "--tokens", 500, "--out", tmp_path / "own")
     assert read_manifest(tmp_path / "own").counts["tokens"] >= 500
+
+
+def test_documents_without_d1_fill_the_context_and_a_balanced_synthesizer_leaves_d1_out(tmp_path, texts, sbp):
+    sbp("corpus", texts, "--vocab-size", 300, "--out", tmp_path / "corpus")
+    sbp("pretrain", tmp_path / "corpus", *TRAIN, "--budget-tokens", 4096, "--out", tmp_path / "model")
+    command = ("synthesize", tmp_path / "corpus", "--tokens", 500, "--model")
+    sbp(*command, tmp_path / "model", "--unconditional", "--out", tmp_path / "own")
+    context = load_model(tmp_path / "model" / "best").config.context_length
+    assert read_manifest(tmp_path / "own").config["max_document_tokens"] == context - 1
+    assert context // 2 < Corpus.load(tmp_path / "own" / "corpus").lengths.max() < context
+
+    sbp(
+        "pair",
+        tmp_path / "corpus",
+        "--alpha",
+        0.1,
+        "--set",
+        "embedder.dimension=8",
+        "--out",
+        tmp_path / "pairs",
+    )
+    tune = ("tune", tmp_path / "corpus", "--pairs", tmp_path / "pairs", "--model", tmp_path / "model")
+    sbp(*tune, "--epochs", 0.2, "--set", "marginal=documents", "--out", tmp_path / "balanced")
+    alone = load_alone(tmp_path / "balanced", Corpus.load(tmp_path / "corpus" / "pool"))
+    sbp(*command, tmp_path / "balanced", "--max-document-tokens", 8, "--out", tmp_path / "synthetic")
+    read = Corpus.load(tmp_path / "synthetic" / "corpus").metadata
+    left_out = [one.get("seed_is_left_out", False) for one in read]
+    expected = sum(alone[one["seed_index"]] for one in read)
+    assert abs(sum(left_out) - expected) < 4 * (expected + 1) ** 0.5
 
 
 def test_embeddings_are_kept_where_the_user_says(tmp_path, texts, sbp, monkeypatch):
