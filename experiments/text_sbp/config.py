@@ -1,4 +1,4 @@
-"""Settings of the experiment, and the named ones: smoke, paper, demo, controls, best and laptop."""
+"""Settings of the experiment, and the named ones."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -194,12 +194,38 @@ _BEST = dataclasses.replace(
     tune=TuneConfig(max_document_tokens=256, num_epochs=3.0, dropout=0.1),
 )
 
+# Biographies of 30 persons who share 3 names: a document does not say whom it is about, another one helps.
+_NAMESAKES = dataclasses.replace(
+    _BEST,
+    corpus=CorpusConfig(
+        paths=("biographies.jsonl",), vocab_size=512, min_chars=20, validation_share=0.03, test_share=0.1
+    ),
+    model=dataclasses.replace(PRESETS["toy"], vocab_size=512),
+    unique_tokens=12_000,
+    repetitions=40.0,
+    oracle_multiple=18.0,
+    synthetic_share=0.5,
+    optimiser=OptimiserConfig(peak_lr=1e-2),
+    dropouts=(0.1, 0.2),
+    word_dropouts=(0.3,),
+    pairs=PairConfig(
+        rules=PairRules(alpha=0.0, near_duplicate_containment=None),
+        k=4,
+        embedder=EmbedderConfig(kind="bm25"),
+    ),
+    tune=TuneConfig(max_document_tokens=64, num_epochs=4.0, dropout=0.2),
+    screen=ScreenConfig(reasons=("empty",)),
+    seeds=(0, 1, 2),
+)
+
 CONFIGS: Mapping[str, TextSbpConfig] = _NAMED | {
     "paper": dataclasses.replace(_NAMED["demo"], arms=THE_THREE),
     "controls": dataclasses.replace(_NAMED["demo"], arms=ON_TEXT),
     "best": _BEST,
+    "namesakes": _NAMESAKES,
 }
 """The named configurations; README has what the demo takes and what it found. `paper` has the demo's settings
 and the paper's arms, `controls` every arm that text can have. `best` makes the most of every arm, as far as
 we know: repetition, the start of synthesis and joint training may have dropout, the tuning has it, and every
-document has pairs; see LOG.md."""
+document has pairs; see LOG.md. `namesakes` is text in which related documents matter; README has the command
+that writes it."""
