@@ -85,7 +85,7 @@ def _real_pairs(arguments: argparse.Namespace, samples: Manifest) -> RealPairs:
         place = inputs.place(arguments, "quality")
         return _measures(quality_stage(settings, samples, unique, pairs, place).counts)
 
-    found = embedder_inputs(config.embedder, model)
+    found = {"pairing": manifest.fingerprint, **embedder_inputs(config.embedder, model)}
     return RealPairs(pairs=pairs, unique=unique, similarity=similarity, quality=quality, inputs=found)
 
 

@@ -32,6 +32,9 @@ from sbp_bayes.synthesis.screen import Screen, ScreenConfig
 from sbp_bayes.synthesis.shards import Shard
 from sbp_bayes.synthesis.sources import Prompt
 
+SAMPLES = "samples"
+"""Folder of the files in what `vllm.sample_requests` wrote."""
+
 PARTS = "parts"
 KEYS = ("sample", "model", "seed", "token_ids", "finish_reason")
 """What the line of a sample holds, besides what its engine adds."""
@@ -71,7 +74,8 @@ def import_samples(
     Args:
         config: how much is wanted, and which samples pass.
         requests: the folder of `write_requests` that the samples answer.
-        paths: files of JSON lines, or folders of them, in any order; see `requests` for what a line holds.
+        paths: files of JSON lines, folders of them, or what `vllm.sample_requests` wrote, in any order; see
+            `requests` for what a line holds.
         directory: see `synthesize`.
         num_workers: processes that share the files; by default the usable cores.
 
@@ -84,7 +88,8 @@ def import_samples(
     asked = RequestFolder.open(Path(requests))
     settings = {key: value for key, value in encode(asked.config).items() if key != "num_samples"}
     synthesis = SynthesisConfig(num_tokens=config.num_tokens, screen=config.screen, **settings)
-    files = [file for path in paths for file in list_files(Path(path))]
+    folders = [path / SAMPLES if (path / SAMPLES).is_dir() else path for path in map(Path, paths)]
+    files = [file for folder in folders for file in list_files(folder)]
     hashes = [found.sha256 for found in hash_files(files)]
     order = sorted(range(len(files)), key=hashes.__getitem__)
     inputs = {**asked.inputs, "samples": fingerprint(sorted(hashes))}

@@ -17,9 +17,7 @@ from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_sta
 from sbp_bayes.corpus.json_lines import read_json_lines_of, write_json_lines
 from sbp_bayes.lm import model_fingerprint
 from sbp_bayes.synthesis.requests import Request, RequestFolder, read_requests
-
-SAMPLES = "samples"
-"""Name of the stage, and of the folder of shards in it."""
+from sbp_bayes.synthesis.samples import SAMPLES
 
 BANNED = -100.0
 """What is added to the logit of a token that is never drawn: the most that vLLM takes, a factor of e^-100."""

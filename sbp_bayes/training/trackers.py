@@ -64,24 +64,24 @@ def tracked(name: str | None, metrics: Path) -> Iterator[None]:
 
 
 def _feed(name: str, metrics: Path, stop: threading.Event) -> None:
-    """Hand every line of a growing file to a tracker, until `stop` is set and the file is read to its end."""
+    """Hand every line of a growing file to a tracker, until `stop` is set and the file is read to its end.
+
+    Nothing is written before there is a line.
+    """
+    lines, tracker, is_last = _Lines(metrics), None, False
     try:
-        folder = metrics.parent / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        with contextlib.closing(TRACKERS[name](folder)) as tracker:
-            lines = _Lines(metrics)
-            while not stop.wait(SECONDS_BETWEEN_READINGS):
-                _hand_over(lines, tracker)
-            _hand_over(lines, tracker)
+        with contextlib.ExitStack() as until_the_end:
+            while not is_last:
+                is_last = stop.wait(SECONDS_BETWEEN_READINGS)
+                for record in lines.read():
+                    if tracker is None:
+                        folder = metrics.parent / name
+                        shutil.rmtree(folder, ignore_errors=True)
+                        folder.mkdir()
+                        tracker = until_the_end.enter_context(contextlib.closing(TRACKERS[name](folder)))
+                    tracker.log(record.pop("step"), dict(_numbers(record)))
     except Exception as error:  # whatever a tracker can raise
         say(f"{name} is fed no longer: {type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def _hand_over(lines: "_Lines", tracker: Tracker) -> None:
-    for record in lines.read():
-        step = record.pop("step")
-        tracker.log(step, dict(_numbers(record)))
 
 
 class _Lines:

@@ -102,7 +102,7 @@ def test_its_samples_are_ours(given: Given, exported: Path, requests: Path, tmp_
     for part in (1, 2):
         sample_requests(VllmConfig(part=part, num_parts=2), requests, exported, tmp_path / f"part{part}")
     wanted = ImportConfig(num_tokens=150)
-    import_samples(wanted, requests, [tmp_path / "whole" / "samples"], tmp_path / "a", num_workers=1)
+    import_samples(wanted, requests, [tmp_path / "whole"], tmp_path / "a", num_workers=1)
     parts = [tmp_path / f"part{i}" / "samples" for i in (2, 1)]
     import_samples(wanted, requests, parts, tmp_path / "b", num_workers=1)
     config = SynthesisConfig(num_tokens=150, max_document_tokens=12, shard_size=16, seed=5, temperature=1.25)
