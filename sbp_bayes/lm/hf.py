@@ -108,7 +108,7 @@ def load_hf(directory: Path, *, dtype: torch.dtype = torch.float32) -> Transform
 
 def is_hf(directory: Path) -> bool:
     """Whether `directory` holds a configuration in Hugging Face's format."""
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(StoreError, NotADirectoryError):
         record = read_json(Path(directory) / CONFIG)
         return isinstance(record, dict) and not {"architectures", "model_type"}.isdisjoint(record)
     return False
