@@ -19,8 +19,6 @@ from sacred.run import Run
 from sbp_bayes.base.errors import ConfigError
 
 SECONDS_TO_ANSWER = 5
-AFTER_THE_FOLDER = 10
-"""Priority of a database. The observer of `runs/` has 20 in Sacred, goes first and names the run."""
 
 
 @cli_option("-o", "--observe")
@@ -45,14 +43,14 @@ def _mongo(url: str) -> MongoObserver:
     client: Any = pymongo.MongoClient(url, serverSelectionTimeoutMS=wait, connectTimeoutMS=wait)
     client.admin.command("ping")
     name = urlsplit(url).path.strip("/") or "sacred"
-    return _Mongo(client=client, db_name=name, priority=AFTER_THE_FOLDER)
+    return _Mongo(client=client, db_name=name)
 
 
 def _sql(url: str) -> SqlObserver:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Sacred looks for a name where SQLAlchemy 1 had it
         importlib.import_module("sacred.observers.sql_bases")
-    observer = _Sql(url, priority=AFTER_THE_FOLDER)
+    observer = _Sql(url)
     with contextlib.closing(observer.engine.connect()):
         return observer
 
@@ -60,8 +58,8 @@ def _sql(url: str) -> SqlObserver:
 class _Mongo(MongoObserver):
     """Sacred's observer, with the database's own ids."""
 
-    def started_event(self, *event: Any, **named: Any) -> Any:
-        return super().started_event(*event, **{**named, "_id": None})
+    def started_event(self, *event: Any, **named: Any) -> None:
+        super().started_event(*event, **{**named, "_id": None})  # and gives the run no name
 
 
 class _Sql(SqlObserver):
@@ -70,8 +68,8 @@ class _Sql(SqlObserver):
     Its column for the result is a number; every result goes into the information on the run, as JSON.
     """
 
-    def started_event(self, *event: Any, **named: Any) -> Any:
-        return super().started_event(*event, **{**named, "_id": None})
+    def started_event(self, *event: Any, **named: Any) -> None:
+        super().started_event(*event, **{**named, "_id": None})  # and gives the run no name
 
     def heartbeat_event(self, info: Any, captured_out: str, beat_time: Any, result: Any) -> None:
         super().heartbeat_event(info, captured_out, beat_time, _number(result))

@@ -31,7 +31,7 @@ from sbp_bayes.corpus import TOKENIZER, Tokenizer
 from sbp_bayes.corpus.json_lines import ENDING, read_json_lines_of, write_json_lines
 from sbp_bayes.lm import LMConfig, Sampling, load_model, model_fingerprint
 from sbp_bayes.synthesis.collect import shard_name
-from sbp_bayes.synthesis.sources import Prompt, Source
+from sbp_bayes.synthesis.sources import NoDocuments, Prompt, Source
 
 REQUESTS = "requests"
 """Name of the stage, and of the folder of shards in it."""
@@ -118,11 +118,12 @@ def write_requests(
     model = load_model(Path(model_dir)).config
     fits = tokenizer.vocab_size <= model.vocab_size
     require(fits, "tokenizer.vocab_size", tokenizer.vocab_size, f"at most the model's {model.vocab_size}")
-    most = (
-        model.context_length - 2
-    ) // 2  # EOS d1 SEP and the first tokens of d2, by which the last is drawn
-    limit = config.max_document_tokens
-    require(limit <= most, "max_document_tokens", limit, f"at most {most}, half of the model's context")
+    # A row is EOS, d1, SEP and d2, or EOS and a document.
+    context, limit = model.context_length, config.max_document_tokens
+    most = context - 1 if isinstance(source, NoDocuments) else (context - 2) // 2
+    require(
+        limit <= most, "max_document_tokens", limit, f"at most {most}, by the model's context of {context}"
+    )
     source.require_known(model)
     name = model_fingerprint(Path(model_dir))
     inputs = {"model": name, **source.inputs, "tokenizer": tokenizer.fingerprint}

@@ -152,6 +152,7 @@ def test_tensorboard_shows_what_the_file_has(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in events.Scalars("validation_nats_per_token")] == [(3, 2.0)]
 
 
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own use of SQLAlchemy
 def test_mlflow_keeps_what_the_file_has(tmp_path: Path) -> None:
     tracking = pytest.importorskip("mlflow.tracking", reason="mlflow (extra [tracking]) is not installed")
     write_some(tmp_path / "metrics.jsonl")
