@@ -18,6 +18,7 @@ with warnings.catch_warnings():
     from sacred.observers import FileStorageObserver
     from sacred.utils import ConfigAddedError, SacredError, iterate_flattened
 
+from experiments.observers import observe
 from experiments.record import code_state, library_versions, machine, recorded
 from sbp_bayes.base.config import did_you_mean_path, encode
 from sbp_bayes.base.errors import SbpError
@@ -35,7 +36,8 @@ _until_the_end = contextlib.ExitStack()
 def make_experiment(name: str, configs: Mapping[str, Any], default: str) -> Experiment:
     """Build a Sacred experiment whose named configurations are the dataclasses in `configs`.
 
-    Runs are recorded under `runs/` by a FileStorageObserver, on rank 0 alone. Three things are recorded in
+    Runs are recorded under `runs/` by a FileStorageObserver, on rank 0 alone, and with `--observe URL` in a
+    database too. Three things are recorded in
     another way than Sacred's: the output, which progress bars would fill; the commit, beside which Sacred
     stores a remote's credentials; and GPUs, whose numbers Sacred reads even where there are none.
     """
@@ -43,7 +45,13 @@ def make_experiment(name: str, configs: Mapping[str, Any], default: str) -> Expe
     SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False
     SETTINGS.CONFIG.READ_ONLY_CONFIG = False
     facts = [HostInfoGetter(code_state, "code"), HostInfoGetter(machine, "machine")]
-    experiment = Experiment(name, base_dir=".", save_git_info=False, additional_host_info=facts)
+    experiment = Experiment(
+        name,
+        base_dir=".",
+        save_git_info=False,
+        additional_host_info=facts,
+        additional_cli_options=[observe],
+    )
     for library, version in library_versions().items():
         # `add_package_dependency` takes no local version, such as torch's 2.13.0+cpu.
         experiment.dependencies.add(PackageDependency(library, version))

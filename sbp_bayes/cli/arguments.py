@@ -150,11 +150,52 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 
 def add_synthesize(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sbp synthesize`."""
+    _add_sampling(parser)
+    _add_wanted_tokens(parser)
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that sample (default: the usable cores)"
+    )
+
+
+def add_synthesize_prompts(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sbp synthesize prompts`."""
+    _add_sampling(parser)
+    help = "samples asked for; a larger N begins with the same ones (the screen drops some of them)"
+    parser.add_argument("--samples", type=int, required=True, metavar="N", help=help)
+
+
+def add_synthesize_vllm(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sbp synthesize vllm`."""
+    parser.add_argument("requests", metavar="DIR", help="folder made by `sbp synthesize prompts`")
+    help = "the model of the requests, a folder made by `sbp export-hf`"
+    parser.add_argument("--model", required=True, metavar="DIR", help=help)
+    help = "answer every N-th shard from the I-th on, for instance 1/8: machines share the work"
+    parser.add_argument("--part", metavar="I/N", help=help)
+
+
+def add_synthesize_import(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sbp synthesize import`."""
+    help = (
+        "JSON lines, also with .gz or .zst, or folders of them; a line has the request's sample, model and "
+        "seed, and token_ids and finish_reason (stop or length)"
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help=help)
+    help = "folder made by `sbp synthesize prompts`, which the samples answer"
+    parser.add_argument("--requests", required=True, metavar="DIR", help=help)
+    _add_wanted_tokens(parser)
+    help = "the corpus of the requests, to measure how far the samples drift (default: where it was then)"
+    parser.add_argument("--corpus", metavar="CORPUS", help=help)
+    parser.add_argument(
+        "--unique-tokens", type=int, metavar="N", help="as in the requests, where their folder does not say"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read (default: the usable cores)"
+    )
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
     _add_real_text(parser)
     _add_model(parser, help="synthesizer, made by `sbp tune`")
-    parser.add_argument(
-        "--tokens", type=int, required=True, metavar="N", help="tokens wanted after screening"
-    )
     _add_document_limit(parser, "as in tuning")
     parser.add_argument("--temperature", type=float, metavar="X", help="default 1, as in the paper")
     parser.add_argument(
@@ -162,9 +203,11 @@ def add_synthesize(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="sample without any d1: of a pretrained model, self-distillation, the control of SBP",
     )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that sample (default: the usable cores)"
-    )
+
+
+def _add_wanted_tokens(parser: argparse.ArgumentParser) -> None:
+    help = "tokens wanted after screening"
+    parser.add_argument("--tokens", type=int, required=True, metavar="N", help=help)
 
 
 def add_pretrain(parser: argparse.ArgumentParser) -> None:
@@ -204,6 +247,30 @@ def add_export_hf(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sbp export-hf`."""
     help = "model to export; of a pretraining's folder, its best checkpoint on validation"
     parser.add_argument("model", metavar="MODEL", help=help)
+    help = "larger weights are written in shards of at most N bytes (default 5 GiB)"
+    parser.add_argument("--file-bytes", type=_whole, default=5 << 30, metavar="N", help=help)
+
+
+def add_export_data(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sbp export-data`."""
+    parser.add_argument("samples", metavar="DIR", help="folder made by `sbp synthesize`")
+    help = (
+        "folder made by `sbp pair`, whose pairs taught the synthesizer: they are exported too, samples get "
+        "their similarity to their seed documents, and the card gets a table of quality"
+    )
+    parser.add_argument("--pairs", metavar="DIR", help=help)
+    help = "with --pairs: the prepared corpus that was paired (default: where it was then)"
+    parser.add_argument("--corpus", metavar="CORPUS", help=help)
+    parser.add_argument(
+        "--unique-tokens", type=int, metavar="N", help="as in `sbp pair`, where the folder does not say"
+    )
+    _add_model(parser, required=False, help="model of the pairs' embedder, where it was `self`")
+    help = "identifier of the licence, as the Hugging Face hub spells it (default unknown)"
+    parser.add_argument("--license", metavar="NAME", help=help)
+    help = "of the tables: parquet, jsonl.zst or both (default parquet,jsonl.zst)"
+    parser.add_argument("--formats", metavar="NAMES", help=help)
+    help = "bytes of text in a file (default 256 MiB)"
+    parser.add_argument("--file-bytes", type=_whole, metavar="N", help=help)
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
@@ -239,6 +306,8 @@ def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-seconds", type=float, metavar="X", help=help)
     help = "the newest N are kept until the training ends, besides its best weights (default 2)"
     parser.add_argument("--kept-checkpoints", type=int, metavar="N", help=help)
+    help = "show metrics.jsonl by tensorboard, wandb (offline) or mlflow, in a folder of this name in --out"
+    parser.add_argument("--tracker", choices=("tensorboard", "wandb", "mlflow"), help=help)
 
 
 def _add_document_limit(parser: argparse.ArgumentParser, default: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sbp_bayes.base.config import require_one_of
 from sbp_bayes.base.errors import CheckpointError, CorpusError
 from sbp_bayes.base.progress import say
@@ -25,6 +27,7 @@ from sbp_bayes.corpus import (
 )
 from sbp_bayes.corpus.rejects import report
 from sbp_bayes.lm import PRESETS, LMConfig
+from sbp_bayes.synthesizer import load_alone
 
 ORIGIN = "origin.json"
 """In a stage's folder: where its corpus lay, for commands that want to show its documents."""
@@ -104,6 +107,18 @@ def origin(manifest: Manifest) -> dict[str, Any]:
     return dict(read_json(path)) if path.exists() else {}
 
 
+def remembered(manifest: Manifest, arguments: argparse.Namespace) -> tuple[PreparedCorpus, int | None] | None:
+    """Return the prepared corpus of a finished stage and how many unique tokens of its pool were used.
+
+    `--corpus` and `--unique-tokens` say it, or else what `remember_origin` kept; None where nobody does.
+    """
+    found = origin(manifest)
+    path = arguments.corpus or found.get("corpus")
+    if path is None or (arguments.corpus is None and not is_stage(path)):
+        return None
+    return prepared_corpus(path), arguments.unique_tokens or found.get("unique_tokens")
+
+
 def corpus_or_text(
     path: str, model: Path, select: Callable[[PreparedCorpus], Corpus]
 ) -> tuple[Corpus, Tokenizer]:
@@ -151,17 +166,28 @@ def refuse_other_tokenizer(model: Path, tokenizer: Tokenizer) -> None:
         raise CorpusError(f"the corpus was made with another tokenizer than the model's, {location}")
 
 
-def synthetic_corpus(path: str, tokenizer: Tokenizer) -> Corpus:
-    """Load the corpus that `sbp synthesize` wrote to the folder `path`.
+def synthesis(path: str) -> Manifest:
+    """Open what `sbp synthesize` wrote to the folder `path`.
 
     Raises:
-        CorpusError: not the output of a synthesis, or one of another tokenizer.
+        CorpusError: not the output of a synthesis.
+        StoreError: the synthesis is unfinished.
     """
     if not is_stage(path):
         raise CorpusError(f"{path} is not a folder that `sbp synthesize` made")
     manifest = read_manifest(Path(path))
     if manifest.stage != "synthesize":
         raise CorpusError(f"{path} is the output of {manifest.stage!r}, not of 'synthesize'")
+    return manifest
+
+
+def synthetic_corpus(path: str, tokenizer: Tokenizer) -> Corpus:
+    """Load the corpus that `sbp synthesize` wrote to the folder `path`.
+
+    Raises:
+        CorpusError: not the output of a synthesis, or one of another tokenizer.
+    """
+    manifest = synthesis(path)
     if manifest.inputs["tokenizer"] != tokenizer.fingerprint:
         raise CorpusError(f"{path} was sampled with another tokenizer than the real text's")
     return Corpus.load(manifest.directory / "corpus", verify=torchrun_rank() == 0)
@@ -181,3 +207,9 @@ def tokenizer_path(model: Path) -> Path | None:
     """Return where the tokenizer of the weights in `model` lies: beside them or one folder up, or None."""
     places = (model / TOKENIZER, model.parent / TOKENIZER)
     return next((place for place in places if place.exists()), None)
+
+
+def alone(model: Path, corpus: Corpus) -> np.ndarray | None:
+    """Return how often a synthesizer leaves each document alone: see `synthesizer.load_alone`."""
+    shares = (load_alone(place, corpus) for place in (model, model.parent))
+    return next((share for share in shares if share is not None), None)

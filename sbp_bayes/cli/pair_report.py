@@ -37,7 +37,7 @@ def show_pair_report(arguments: argparse.Namespace) -> str:
         raise PairingError(f"{manifest.directory}: no pairs of {arguments.split} documents ({why})")
     corpus = _corpus_of(manifest, pairs, arguments)
     report = pair_report(pairs, corpus)
-    config = _config_of(manifest)
+    config = config_of(manifest)
     lines = [
         f"{arguments.split} pairs in {manifest.directory}",
         *_section("pairing", _summary(report, config)),
@@ -79,23 +79,26 @@ def paired(path: str) -> Manifest:
 
 def _corpus_of(manifest: Manifest, pairs: PairSet, arguments: argparse.Namespace) -> Corpus | None:
     """Return the documents that were paired; None where nobody says where they are."""
-    origin = inputs.origin(manifest)
-    path = arguments.corpus or origin.get("corpus")
-    if path is None or (arguments.corpus is None and not inputs.is_stage(path)):
+    known = inputs.remembered(manifest, arguments)
+    if known is None:
         return None
-    prepared = inputs.prepared_corpus(path)
-    if arguments.split == "validation":
-        corpus = prepared.split("validation")
-    else:
-        corpus = prepared.unique(arguments.unique_tokens or origin.get("unique_tokens"))
-    if corpus.fingerprint != pairs.corpus_fingerprint:
-        raise PairingError(
-            f"{path}: not the documents that were paired (another corpus, or other --unique-tokens)"
-        )
+    prepared, num_unique = known
+    corpus = prepared.split("validation") if arguments.split == "validation" else prepared.unique(num_unique)
+    refuse_other_documents(pairs, corpus, prepared)
     return corpus
 
 
-def _config_of(manifest: Manifest) -> PairConfig:
+def refuse_other_documents(pairs: PairSet, corpus: Corpus, prepared: inputs.PreparedCorpus) -> None:
+    """Raise a `PairingError` unless `corpus`, of the prepared one, is what was paired."""
+    if corpus.fingerprint != pairs.corpus_fingerprint:
+        raise PairingError(
+            f"{prepared.manifest.directory}: not the documents that were paired "
+            "(another corpus, or other --unique-tokens)"
+        )
+
+
+def config_of(manifest: Manifest) -> PairConfig:
+    """Return the settings of a finished pairing."""
     try:
         return decode(PairConfig, manifest.config)
     except ConfigError as error:

@@ -43,6 +43,7 @@ class Command:
         out: what `--out` names; None for a command that writes nothing.
         is_stage: whether it writes a stage, whose unfinished work another version of the code may go on with.
         has_settings: whether it has a configuration, whose settings `--set` and `--seed` change.
+        has_seed: whether a seed is among them.
     """
 
     help: str
@@ -51,6 +52,7 @@ class Command:
     out: str | None = STAGE_FOLDER
     is_stage: bool = True
     has_settings: bool = True
+    has_seed: bool = True
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,12 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
         if command.is_stage:
             of_command.add_argument("--accept-code", action="store_true", help=ACCEPT_CODE)
         if command.has_settings:
-            _add_settings(of_command)
+            _add_settings(of_command, command.has_seed)
     return parser
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the stage (default 0)")
+def _add_settings(parser: argparse.ArgumentParser, has_seed: bool) -> None:
+    if has_seed:
+        parser.add_argument("--seed", type=int, metavar="N", help="seed of the stage (default 0)")
     parser.add_argument(
         "--set",
         action="append",
@@ -136,7 +139,24 @@ COMMANDS: Mapping[str, Command] = {
     "synthesize": Command(
         help="sample new documents from a synthesizer",
         add_arguments=arguments.add_synthesize,
-        run="stages:run_synthesize",
+        run="synthesis:run_synthesize",
+    ),
+    "synthesize prompts": Command(
+        help="write requests for samples that another engine draws, such as vLLM",
+        add_arguments=arguments.add_synthesize_prompts,
+        run="synthesis:run_prompts",
+    ),
+    "synthesize vllm": Command(
+        help="draw the samples of such requests by vLLM, in whose environment this has to run",
+        add_arguments=arguments.add_synthesize_vllm,
+        run="synthesis:run_vllm",
+        has_seed=False,
+    ),
+    "synthesize import": Command(
+        help="screen the samples that another engine drew, into a synthetic corpus",
+        add_arguments=arguments.add_synthesize_import,
+        run="synthesis:run_import",
+        has_seed=False,
     ),
     "pretrain": Command(
         help="pretrain a model on real text, with or without synthetic text",
@@ -155,6 +175,12 @@ COMMANDS: Mapping[str, Command] = {
         run="export:export_model",
         out=EXPORT_FOLDER,
         is_stage=False,
+        has_settings=False,
+    ),
+    "export-data": Command(
+        help="write synthetic documents and pairs as a data set: parquet, JSON lines and a card",
+        add_arguments=arguments.add_export_data,
+        run="export:export_data_set",
         has_settings=False,
     ),
     "runs": _reader(

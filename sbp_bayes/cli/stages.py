@@ -3,22 +3,25 @@
 import argparse
 import dataclasses
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.runtime import torchrun_rank
 from sbp_bayes.base.stage import read_manifest
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
 from sbp_bayes.cli.tables import summary
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import DriftConfig, drift_line, drift_stage, evaluate, gauge, gauge_line
+from sbp_bayes.evaluation import evaluate, gauge, gauge_line
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
-from sbp_bayes.synthesis import NoDocuments, SeedDocuments, Source, SynthesisConfig, synthesize
-from sbp_bayes.synthesizer import TuneConfig, load_alone, tune
+from sbp_bayes.synthesizer import TuneConfig, tune
 from sbp_bayes.training import OptimiserConfig
+from sbp_bayes.training.loop import METRICS
+from sbp_bayes.training.trackers import tracked
 
 CACHE = "SBP_CACHE"
 """The environment variable that names a folder for embeddings."""
@@ -88,46 +91,17 @@ def run_tune(arguments: argparse.Namespace) -> str:
         _validation(prepared),
         PairSet.load(pairs / "validation"),
     )
-    tuned = tune(
-        config,
-        model,
-        *taught,
-        inputs.place(arguments),
-        tokenizer=prepared.tokenizer,
-        **_checkpoints(arguments),
-    )
+    with _tracked(arguments):
+        tuned = tune(
+            config,
+            model,
+            *taught,
+            inputs.place(arguments),
+            tokenizer=prepared.tokenizer,
+            **_checkpoints(arguments),
+        )
     found = gauge(config, tuned.directory / "best", model, *taught, inputs.place(arguments, "gauge"))
     return f"{summary(tuned)}\n{gauge_line(found.counts)}"
-
-
-def run_synthesize(arguments: argparse.Namespace) -> str:
-    """Sample documents, with seed documents from a prepared corpus, from any text as it is, or from none.
-
-    How far the samples are from the documents as a whole goes into OUT/drift.
-    """
-    model, num_unique = inputs.model_folder(arguments.model), arguments.unique_tokens
-    if num_unique is not None and not inputs.is_stage(arguments.corpus):
-        raise ConfigError(f"--unique-tokens {num_unique} needs a prepared corpus")
-    corpus, tokenizer = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.unique(num_unique))
-    flags = {
-        "num_tokens": arguments.tokens,
-        "max_document_tokens": arguments.max_document_tokens,
-        "temperature": arguments.temperature,
-        "seed": arguments.seed,
-    }
-    context = load_model(model).config.context_length
-    # A row is EOS, d1, SEP and d2, or EOS and a document.
-    limit = context - 1 if arguments.unconditional else (context - 2) // 2
-    config = configure(SynthesisConfig, flags, arguments.assignments, max_document_tokens=limit)
-    source: Source = NoDocuments()
-    if not arguments.unconditional:
-        source = SeedDocuments(corpus, load_alone(model.parent, corpus))
-    samples = synthesize(
-        config, model, source, inputs.place(arguments), tokenizer=tokenizer, num_workers=arguments.workers
-    )
-    drifting = DriftConfig(max_document_tokens=config.max_document_tokens, seed=config.seed)
-    found = drift_stage(drifting, corpus, samples, inputs.place(arguments, "drift"))
-    return f"{summary(samples)}\n{drift_line(found.counts)}"
 
 
 def run_pretrain(arguments: argparse.Namespace) -> str:
@@ -149,9 +123,10 @@ def run_pretrain(arguments: argparse.Namespace) -> str:
         synthetic_share=SYNTHETIC_SHARE if synthetic is not None else 0.0,
     )
     validation, checkpoints = prepared.split("validation"), _checkpoints(arguments)
-    manifest = pretrain(
-        config, real, synthetic, validation, inputs.place(arguments), tokenizer=tokenizer, **checkpoints
-    )
+    with _tracked(arguments):
+        manifest = pretrain(
+            config, real, synthetic, validation, inputs.place(arguments), tokenizer=tokenizer, **checkpoints
+        )
     return summary(manifest)
 
 
@@ -165,6 +140,12 @@ def run_evaluate(arguments: argparse.Namespace) -> str:
 def _validation(prepared: inputs.PreparedCorpus) -> Corpus:
     """Return the validation documents, which need not be any: tuning then holds out training pairs."""
     return prepared.split("validation", may_be_empty=True)
+
+
+def _tracked(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """Feed the tracker that was asked for, in one of torchrun's processes."""
+    name = arguments.tracker if torchrun_rank() == 0 else None
+    return tracked(name, Path(arguments.out) / METRICS)
 
 
 def _checkpoints(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from sbp_bayes.evaluation.text.quality import (
     pair_quality,
     pair_similarity,
     quality_report,
+    quality_stage,
 )
 from sbp_bayes.evaluation.worlds.calibration import ConceptCalibration, ReliabilityBin, concept_calibration
 from sbp_bayes.evaluation.worlds.fidelity import (
@@ -104,6 +105,7 @@ __all__ = [
     "pair_quality",
     "pair_similarity",
     "quality_report",
+    "quality_stage",
     "recall_items",
     "score_corpus",
     "score_pairs",

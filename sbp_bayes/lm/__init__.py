@@ -3,7 +3,8 @@
 from sbp_bayes.lm.attention import Backend
 from sbp_bayes.lm.config import PRESETS, LMConfig, RopeScaling
 from sbp_bayes.lm.decode import Generated, Sampling, generate, generate_iter
-from sbp_bayes.lm.hf import export_hf, load_hf
+from sbp_bayes.lm.hf import load_hf
+from sbp_bayes.lm.hf_export import export_hf
 from sbp_bayes.lm.model import Transformer, with_context_length
 from sbp_bayes.lm.precision import MatmulDtype, matmul_dtype, resolved_matmul_dtype
 from sbp_bayes.lm.score import log_prob_documents, score_batch, score_rows

@@ -1,4 +1,4 @@
-"""Checkpoints in Hugging Face's format: this architecture is Qwen3's, Llama with QK-norm.
+"""Hugging Face's format, and how it is read: this architecture is Qwen3's, Llama with QK-norm.
 
 Two things differ on disk. Here q, k and v, and gate and up, are one matrix each; there they are apart.
 Here coordinates 2i and 2i + 1 of a head turn together (the paper's RoPE); there i and i + E/2 do, so
@@ -9,26 +9,20 @@ Scores are sums over coordinates, so both orders give the same logits.
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sbp_bayes.base.config import decode, require
 from sbp_bayes.base.errors import CheckpointError, ConfigError, StoreError
-from sbp_bayes.base.records import EOS, SEP
-from sbp_bayes.base.store import atomic_directory, read_json, write_json
+from sbp_bayes.base.store import read_json
 from sbp_bayes.lm.config import LMConfig
 from sbp_bayes.lm.model import Transformer
 
 ARCHITECTURE = "Qwen3ForCausalLM"
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-TOKENIZER, TOKENIZER_CONFIG, GENERATION = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
-FILES = (CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, GENERATION)
-"""What an export consists of; the last three where there is a tokenizer."""
-
 KEYS = {
     "vocab_size": "vocab_size",
     "context_length": "max_position_embeddings",
@@ -60,9 +54,6 @@ FIXED = {
 }
 """Options of the format that this architecture has at one value alone, which is also their default."""
 
-IDS = {"bos_token_id": EOS, "eos_token_id": EOS, "pad_token_id": EOS}
-"""Special tokens by their names there."""
-
 LAYER = {
     "attention_norm": ("input_layernorm",),
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -77,50 +68,6 @@ LAYER = {
 
 ROTATED = ("q_proj", "k_proj", "q_norm", "k_norm")
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
-
-class Tokenizer(Protocol):
-    """What an export asks of a tokenizer, such as `corpus.Tokenizer`."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of its ids."""
-        ...
-
-    def save(self, path: Path) -> None:
-        """Write it as a file of the tokenizers library."""
-        ...
-
-
-def export_hf(model: Transformer, directory: Path, tokenizer: Tokenizer | None = None) -> None:
-    """Write `model` as a Qwen3ForCausalLM that transformers and vLLM read, the whole folder atomically.
-
-    Args:
-        model: its weights are written in their own type.
-        directory: a folder that is new, empty, or an earlier export, which is replaced.
-        tokenizer: written beside the weights; text is then tokenised with EOS before it, as every document
-            starts here, and padded on the left with EOS, which the attention mask hides. No text becomes a
-            special token, not even one that spells it: a synthesizer's prompts are token ids, see
-            `synthesizer.prompt_tokens`.
-
-    Raises:
-        ConfigError: the tokenizer has more ids than the model.
-        StoreError: the folder holds other files, the disk is full, or it cannot be written.
-    """
-    config = model.config
-    if tokenizer is not None:
-        fits = tokenizer.vocab_size <= config.vocab_size
-        require(
-            fits, "tokenizer.vocab_size", tokenizer.vocab_size, f"at most the model's {config.vocab_size}"
-        )
-    with atomic_directory(directory, known=FILES) as folder:
-        write_json(folder / CONFIG, _config_record(config, model.embedding.weight.dtype))
-        try:
-            save_file(dict(_exported(model)), folder / WEIGHTS, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise StoreError(f"cannot write {directory}: {error}") from error
-        if tokenizer is not None:
-            _write_tokenizer(tokenizer, config, folder)
 
 
 @torch.no_grad()
@@ -144,24 +91,24 @@ def load_hf(directory: Path, *, dtype: torch.dtype = torch.float32) -> Transform
     config = _read_config(directory / CONFIG)
     model = Transformer(config, seed=None).to(dtype)
     parameters = dict(model.named_parameters())
-    layout = dict(_layout(config))
+    tensors_of = dict(layout(config))
     with _open_tensors(directory) as tensors:
         _refuse_other_names(config, tensors.keys(), directory)
-        for name, parts in layout.items():
-            for target, part in zip(_split(parameters[name], parts, config), parts, strict=True):
+        for name, parts in tensors_of.items():
+            for target, part in zip(split(parameters[name], parts, config), parts, strict=True):
                 value = _read_tensor(tensors[part], part, directory)
                 if value.shape != target.shape:
                     raise CheckpointError(
                         f"{directory}: {part} has shape {tuple(value.shape)}, "
                         f"but the configuration asks for {tuple(target.shape)}"
                     )
-                target.copy_(_pairs_from_halves(value, config.head_width) if _is_rotated(part) else value)
+                target.copy_(_pairs_from_halves(value, config.head_width) if is_rotated(part) else value)
     return model.eval()
 
 
 def is_hf(directory: Path) -> bool:
     """Whether `directory` holds a configuration in Hugging Face's format."""
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(StoreError, NotADirectoryError):
         record = read_json(Path(directory) / CONFIG)
         return isinstance(record, dict) and not {"architectures", "model_type"}.isdisjoint(record)
     return False
@@ -182,7 +129,7 @@ def weight_files(directory: Path) -> list[Path]:
     return [directory / name for name in sorted(names)]
 
 
-def _layout(config: LMConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+def layout(config: LMConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each of our parameters and the tensors that it holds, one below the other."""
     yield "embedding.weight", ("model.embed_tokens.weight",)
     yield "final_norm", ("model.norm.weight",)
@@ -193,7 +140,7 @@ def _layout(config: LMConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield f"blocks.{layer}.{name}", tuple(f"model.layers.{layer}.{part}.weight" for part in parts)
 
 
-def _split(parameter: Tensor, parts: tuple[str, ...], config: LMConfig) -> tuple[Tensor, ...]:
+def split(parameter: Tensor, parts: tuple[str, ...], config: LMConfig) -> tuple[Tensor, ...]:
     """Return the views of `parameter` that `parts` name."""
     rows = {
         "q_proj": config.num_heads * config.head_width,
@@ -205,84 +152,14 @@ def _split(parameter: Tensor, parts: tuple[str, ...], config: LMConfig) -> tuple
     return parameter.split([rows.get(part.split(".")[-2], len(parameter)) for part in parts])
 
 
-def _is_rotated(part: str) -> bool:
+def is_rotated(part: str) -> bool:
+    """Whether the coordinates of a tensor change places within each head."""
     return part.split(".")[-2] in ROTATED
 
 
-def _halves_from_pairs(value: Tensor, head_width: int) -> Tensor:
-    """Move, in each head, coordinates 0, 2, 4, … before 1, 3, 5, …."""
-    return value.unflatten(0, (-1, head_width // 2, 2)).transpose(1, 2).flatten(0, 2)
-
-
 def _pairs_from_halves(value: Tensor, head_width: int) -> Tensor:
-    """Undo `_halves_from_pairs`."""
+    """Undo `hf_export._halves_from_pairs`."""
     return value.unflatten(0, (-1, 2, head_width // 2)).transpose(1, 2).flatten(0, 2)
-
-
-def _exported(model: Transformer) -> Iterator[tuple[str, Tensor]]:
-    parameters = dict(model.named_parameters())
-    for name, parts in _layout(model.config):
-        for value, part in zip(_split(parameters[name].detach(), parts, model.config), parts, strict=True):
-            rotated = _is_rotated(part)
-            yield (
-                part,
-                (_halves_from_pairs(value, model.config.head_width) if rotated else value).contiguous(),
-            )
-
-
-def _config_record(config: LMConfig, dtype: torch.dtype) -> dict[str, Any]:
-    """Return config.json; positions are there twice, for transformers before and after version 5."""
-    rope: dict[str, Any] = {"rope_type": "default"}
-    if config.rope_scaling is not None:
-        scaling = {theirs: getattr(config.rope_scaling, ours) for ours, theirs in SCALING.items()}
-        rope = {"rope_type": "llama3", **scaling}
-    rope_twice = {
-        "rope_theta": config.rope_theta,
-        "rope_scaling": rope if config.rope_scaling is not None else None,
-        "rope_parameters": {**rope, "rope_theta": config.rope_theta},
-    }
-    options = {key: value for key, value in FIXED.items() if value is not None}
-    sizes = {theirs: getattr(config, ours) for ours, theirs in KEYS.items()}
-    head = {
-        "architectures": [ARCHITECTURE],
-        "model_type": "qwen3",
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-    return {**head, **sizes, **rope_twice, **options, **IDS}
-
-
-def _write_tokenizer(tokenizer: Tokenizer, config: LMConfig, folder: Path) -> None:
-    """Write the tokenizer, and how to sample: from the model as it is.
-
-    It puts EOS before a text, pads on the left, where generation needs it, and takes a special token's name
-    within a text for text, as `corpus.Tokenizer` does.
-    """
-    tokenizer.save(folder / TOKENIZER)
-    record = read_json(folder / TOKENIZER)
-    spelled = {token["id"]: token["content"] for token in record["added_tokens"]}
-    first = {"SpecialToken": {"id": spelled[EOS], "type_id": 0}}
-    text, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-    record["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [first, text],
-        "pair": [first, text, second],
-        "special_tokens": {spelled[EOS]: {"id": spelled[EOS], "ids": [EOS], "tokens": [spelled[EOS]]}},
-    }
-    write_json(folder / TOKENIZER, record)
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": spelled[EOS],
-        "eos_token": spelled[EOS],
-        "sep_token": spelled[SEP],
-        "pad_token": spelled[EOS],
-        "padding_side": "left",
-        "split_special_tokens": True,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": config.context_length,
-    }
-    write_json(folder / TOKENIZER_CONFIG, settings)
-    sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "suppress_tokens": [SEP]}
-    write_json(folder / GENERATION, {**sampling, **IDS})
 
 
 def _read_config(path: Path) -> LMConfig:
@@ -347,7 +224,7 @@ def _open_tensors(directory: Path) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_other_names(config: LMConfig, found: Collection[str], directory: Path) -> None:
-    wanted = {part for _, parts in _layout(config) for part in parts}
+    wanted = {part for _, parts in layout(config) for part in parts}
     missing, unknown = sorted(wanted - set(found)), sorted(set(found) - wanted - {"lm_head.weight"})
     if missing:
         raise CheckpointError(

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from sbp_bayes.base.config import require
-from sbp_bayes.base.progress import progress
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.base.workers import usable_cores, worker_pool
-from sbp_bayes.corpus import Corpus, Document, Tokenizer
+from sbp_bayes.corpus import Tokenizer
 from sbp_bayes.lm import (
     Generated,
     LMConfig,
@@ -31,11 +30,10 @@ from sbp_bayes.lm import (
     model_fingerprint,
     with_context_length,
 )
+from sbp_bayes.synthesis.collect import SHARDS, collect, shard_name
 from sbp_bayes.synthesis.screen import Screen, ScreenConfig
 from sbp_bayes.synthesis.shards import Shard
 from sbp_bayes.synthesis.sources import Prompt, Source
-
-CORPUS, SHARDS = "corpus", "shards"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,33 +125,9 @@ class _Synthesis:
     num_workers: int
 
     def __call__(self, folder: StageFolder) -> Outcome:
-        wanted = self.config.num_tokens
-        screen = Screen(self.config.screen, wanted)
-        kept: list[tuple[Document, np.ndarray, bool]] = []
-        prompt_positions = sampled_tokens = 0
-        with (
-            progress("synthesising", wanted, "tokens") as advance,
-            closing(self._shards(folder, screen)) as shards,
-        ):
-            for shard, prompts in shards:
-                before = screen.kept_tokens
-                taken = screen.take(shard, [prompt.seed_document for prompt in prompts])
-                kept += [self._record(shard, i, prompts[i]) for i in taken]
-                prompt_positions += sum(len(prompt.tokens) for prompt in prompts)
-                sampled_tokens += len(shard.tokens) + len(shard)
-                advance(min(screen.kept_tokens, wanted) - before)
-                folder.tick()
-        documents, tokens, complete = zip(*kept, strict=True)
-        synthetic = Corpus.from_tokens(documents, tokens, vocab_size=self.model.vocab_size, complete=complete)
-        synthetic.save(folder.path / CORPUS)
-        counts = dict(screen.counts) | {
-            "tokens": screen.kept_tokens,
-            "seed_documents": len({d.metadata.get("seed_index") for d in documents} - {None}),
-            "prompt_tokens": prompt_positions,
-            "sampled_tokens": sampled_tokens,
-        }
-        flops = self.model.forward_flops_per_token * (prompt_positions + sampled_tokens)
-        return Outcome(counts=counts, flops=flops)
+        screen = Screen(self.config.screen, self.config.num_tokens)
+        with closing(self._shards(folder, screen)) as shards:
+            return collect(shards, screen, folder, tokenizer=self.tokenizer, model=self.model)
 
     def _shards(
         self, folder: StageFolder, screen: Screen
@@ -183,7 +157,7 @@ class _Synthesis:
         """Have the shard that begins with sample `first` written, unless it is there."""
         config, samples = self.config, range(first, first + self.config.shard_size)
         prompts = self.source.prompts(config.seed, samples, config.max_document_tokens)
-        path = folder.path / SHARDS / f"{first:010d}.npz"
+        path = folder.path / SHARDS / f"{shard_name(first)}.npz"
         sampled = None
         if not path.exists():
             tokens, streams = [p.tokens for p in prompts], [p.stream_seed for p in prompts]
@@ -191,16 +165,6 @@ class _Synthesis:
                 functools.partial(write_shard, path, first, tokens, streams, self.model_dir, config)
             )
         return path, prompts, sampled
-
-    def _record(self, shard: Shard, index: int, prompt: Prompt) -> tuple[Document, np.ndarray, bool]:
-        sample, tokens = shard.first + index, shard.sample(index)
-        document = Document(
-            id=f"synthetic:{sample}",
-            text=self.tokenizer.decode(tokens),
-            source="synthetic",
-            metadata={**prompt.metadata, "sample": sample},
-        )
-        return document, tokens, bool(shard.finished[index])
 
 
 def write_shard(  # noqa: PLR0917 - pickled with its arguments

@@ -341,10 +341,11 @@ def test_an_earlier_export_is_replaced_whole_and_other_folders_stay(
 ) -> None:
     target = tmp_path / "exported"
     export_hf(random_model(), target, tokenizer)
-    assert len(list(target.iterdir())) == 5
+    assert len(list(target.iterdir())) == 6
     other = random_model(seed=2)
     export_hf(other, target)
-    assert sorted(path.name for path in target.iterdir()) == ["config.json", "model.safetensors"]
+    names = ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in target.iterdir()) == names
     assert torch.equal(load_hf(target).final_norm, other.final_norm)
     (target / "notes.txt").write_text("mine")
     with pytest.raises(StoreError, match=r"it holds other files already, notes\.txt for one"):

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_synthesizer import Given, make_synthesizer
 
 from sbp_bayes.base.errors import CheckpointError, ConfigError, CorpusError, StoreError
-from sbp_bayes.corpus import Corpus, Tokenizer, train_tokenizer
-from sbp_bayes.lm import LMConfig, Transformer, generate, load_model, save_model, with_context_length
+from sbp_bayes.corpus import Corpus, train_tokenizer
+from sbp_bayes.lm import Transformer, generate, load_model, save_model, with_context_length
 from sbp_bayes.synthesis import (
     CORPUS,
     NoDocuments,
@@ -24,43 +25,13 @@ from sbp_bayes.synthesis import (
     synthesize,
 )
 
-TEXT = "the cat sat on a mat and saw seven small birds near an old stone wall by the river"
 OTHER = ["a model of other words learns them here, pair after pair, until nothing else is left to say"]
 CONFIG = SynthesisConfig(num_tokens=400, max_document_tokens=12, slots=64, shard_size=16, seed=5)
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """A model on disk, real documents and their tokenizer."""
-
-    model_dir: Path
-    corpus: Corpus
-    tokenizer: Tokenizer
-
-
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
-    directory = tmp_path_factory.mktemp("synthesizer")
-    generator = np.random.default_rng(0)
-    texts = [" ".join(generator.permutation(TEXT.split())[: 3 + i]) for i in range(10)]
-    tokenizer = train_tokenizer(texts, 280)
-    config = LMConfig(
-        vocab_size=tokenizer.vocab_size,
-        context_length=16,
-        width=16,
-        num_layers=1,
-        num_heads=1,
-        num_kv_heads=1,
-        head_width=16,
-        hidden_width=16,
-    )
-    model = Transformer(config, seed=0)
-    model.embedding.weight.data[0] *= 15  # makes EOS likely, so that samples differ in length
-    save_model(model, directory / "model")
-    corpus = Corpus.build(texts, tokenizer)
-    corpus.save(directory / "real")
-    tokenizer.save(directory / "tokenizer.json")
-    return Given(directory / "model", corpus, tokenizer)
+    return make_synthesizer(tmp_path_factory.mktemp("synthesizer"))
 
 
 def run(given: Given, directory: Path, num_workers: int = 1, **changes: object) -> Corpus:

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sbp_bayes.base.arrays import ArrayRecord
-from sbp_bayes.base.config import require
+from sbp_bayes.base.config import encode, require
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.records import Pairs
 from sbp_bayes.base.seeds import numpy_generator
+from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.corpus import Corpus, deduplicate
 from sbp_bayes.corpus.repetition import RepetitionRule
 from sbp_bayes.evaluation.text.matching import MatchIndex
@@ -168,6 +169,25 @@ def quality_report(config: QualityConfig, synthetic: Corpus, unique: Corpus, pai
             copy_length=config.copy_length,
         ),
     )
+
+
+def quality_stage(
+    config: QualityConfig, samples: Manifest, unique: Corpus, pairs: Pairs, directory: Place
+) -> Manifest:
+    """Run `quality_report` on a synthesis as a stage; the manifest's counts are the report.
+
+    Raises:
+        CorpusError: see `quality_report`.
+        StoreError: the folder holds another plan, or cannot be written.
+    """
+    inputs = {"synthesis": samples.fingerprint, "unique": unique.fingerprint, "pairs": pairs.fingerprint}
+    plan = plan_stage("quality", config, inputs, __name__)
+
+    def measure(folder: StageFolder) -> Outcome:
+        synthetic = Corpus.load(samples.directory / "corpus")
+        return Outcome(counts=encode(quality_report(config, synthetic, unique, pairs)))
+
+    return run_stage(plan, directory, measure)
 
 
 def document_quality(corpus: Corpus, rule: RepetitionRule) -> DocumentQuality:
