@@ -1,7 +1,6 @@
 """The commands that sample a synthetic corpus, here or by another engine."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,7 +95,7 @@ def _source(arguments: argparse.Namespace, model: Path) -> tuple[Corpus, Tokeniz
     return corpus, tokenizer, SeedDocuments(corpus, inputs.alone(model, corpus))
 
 
-def _configure(cls: Callable[..., T], arguments: argparse.Namespace, model: Path, **flags: int) -> T:
+def _configure(cls: type[T], arguments: argparse.Namespace, model: Path, **flags: int) -> T:
     names = ("max_document_tokens", "temperature", "seed")
     context = load_model(model).config.context_length
     # A row is EOS, d1, SEP and d2, or EOS and a document.
