@@ -15,6 +15,11 @@ EMBEDDERS = (
     "--set embedder.max_tokens=N tokens of a document"
 )
 
+BENCHMARK_DATA = (
+    *("openwebtext2", "lambada", "mmlu"),
+    *("arc_challenge", "arc_easy", "sciq", "winogrande", "triviaqa", "webqs"),
+)
+
 CACHE = (
     "keep embeddings here, by content, so that another alpha or k needs no second embedding (default: the "
     "environment's SBP_CACHE; without it the stage's own folder keeps them until it is finished)"
@@ -236,11 +241,29 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sbp evaluate`."""
-    parser.add_argument("corpus", metavar="CORPUS", help=SOURCES)
-    _add_model(parser, help="model to score; of a pretraining's folder, its best checkpoint on validation")
+    help = f"text to score, with --model: {SOURCES}; or, with --tasks, the model itself"
+    parser.add_argument("scored", metavar="CORPUS|MODEL", help=help)
+    of_model = "model to score; of a pretraining's folder, its best checkpoint on validation"
+    _add_model(parser, help=of_model, required=False)
     parser.add_argument(
-        "--split", default="test", choices=("test", "validation", "pool"), help="default test"
+        "--split", choices=("test", "validation", "pool"), help="of a prepared corpus (default test)"
     )
+    _add_benchmarks(parser)
+
+
+def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tasks",
+        metavar="NAMES",
+        help="score on benchmarks instead of text, by lm-evaluation-harness (the extra [eval]): talk for all "
+        f"nine, or names as a,b of {', '.join(BENCHMARK_DATA)}",
+    )
+    help = "items of the benchmarks, a folder of each one's name (default: from the Hugging Face hub)"
+    parser.add_argument("--tasks-dir", metavar="DIR", help=help)
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N items of each benchmark")
+    parser.add_argument("--device", metavar="NAME", help="cpu (default), cuda or cuda:N; with --tasks")
+    help = "count the items that share 13 words in a row with this training or synthetic text (repeatable)"
+    parser.add_argument("--overlap", action="append", default=[], metavar="CORPUS", help=help)
 
 
 def add_export_hf(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ one stage after the other, on a text of your own:
   sbp synthesize work/corpus --model work/synthesizer --tokens 2000000 --out work/synthetic
   sbp pretrain work/corpus --synthetic work/synthetic --out work/joint
   sbp evaluate work/corpus --model work/joint --out work/scores
+  sbp evaluate work/joint --tasks talk --out work/benchmarks
 
 A finished stage is never run again; an interrupted one goes on where it stopped.
 """
@@ -164,9 +165,9 @@ COMMANDS: Mapping[str, Command] = {
         run="stages:run_pretrain",
     ),
     "evaluate": Command(
-        help="score a model on held-out text",
+        help="score a model on held-out text, or on the talk's benchmarks",
         add_arguments=arguments.add_evaluate,
-        run="stages:run_evaluate",
+        run="evaluate:run_evaluate",
         has_settings=False,
     ),
     "export-hf": Command(

@@ -14,7 +14,7 @@ from sbp_bayes.cli import inputs
 from sbp_bayes.cli.settings import configure
 from sbp_bayes.cli.tables import summary
 from sbp_bayes.corpus import Corpus
-from sbp_bayes.evaluation import evaluate, gauge, gauge_line
+from sbp_bayes.evaluation import gauge, gauge_line
 from sbp_bayes.lm import load_model
 from sbp_bayes.pairing import Engine, LocalEngine, PairConfig, PairSet, RayEngine, build_pairs
 from sbp_bayes.pretraining import PretrainConfig, pretrain
@@ -128,13 +128,6 @@ def run_pretrain(arguments: argparse.Namespace) -> str:
             config, real, synthetic, validation, inputs.place(arguments), tokenizer=tokenizer, **checkpoints
         )
     return summary(manifest)
-
-
-def run_evaluate(arguments: argparse.Namespace) -> str:
-    """Score a split of a prepared corpus, or any text as it is."""
-    model = inputs.model_folder(arguments.model)
-    corpus, _ = inputs.corpus_or_text(arguments.corpus, model, lambda p: p.split(arguments.split))
-    return summary(evaluate(model, corpus, inputs.place(arguments)))
 
 
 def _validation(prepared: inputs.PreparedCorpus) -> Corpus:

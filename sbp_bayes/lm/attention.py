@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from sbp_bayes.base.config import require_one_of
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.lm.blocked import KEPT_LENGTH, blocked_attention, cached_attention
-from sbp_bayes.lm.masks import CachedMask, CausalMask
+from sbp_bayes.lm.masks import CachedMask, CausalMask, TreeMask
 
 Backend = Literal["auto", "xformers", "sdpa", "blocked", "reference"]
 """Who computes attention; "auto" is xformers on CUDA where its operator runs, blocked on a processor for
@@ -44,7 +44,7 @@ def attention(
     q_BHTE: Float[Tensor, "B H T E"],
     k_BGSE: Float[Tensor, "B G S E"],
     v_BGSE: Float[Tensor, "B G S E"],
-    mask: CausalMask | CachedMask,
+    mask: CausalMask | CachedMask | TreeMask,
     backend: Backend = "auto",
 ) -> Float[Tensor, "B H T E"]:
     """Return softmax(q kᵀ / √E + mask) v, of shape (B, H, T, E).
@@ -62,7 +62,12 @@ def attention(
     work: Work = (
         "cache" if isinstance(mask, CachedMask) else "gradient" if torch.is_grad_enabled() else "rows"
     )
+    if isinstance(mask, TreeMask) and backend != "reference":
+        backend = "sdpa"  # the one that takes any mask
     chosen = choose_backend(backend, q_BHTE.device, q_BHTE.dtype, q_BHTE.shape[-1], work)
+    if isinstance(mask, TreeMask):
+        block = reference_attention if chosen == "reference" else _sdpa
+        return _over_blocks(block, q_BHTE, k_BGSE, v_BGSE, mask)
     if chosen == "xformers":
         return _xformers(q_BHTE, k_BGSE, v_BGSE, mask)
     if chosen == "blocked":
@@ -129,9 +134,9 @@ def _why_not_xformers(device: torch.device, dtype: torch.dtype, head_width: int)
 
 
 def _over_blocks(
-    attend: Callable[..., Tensor], q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask
+    attend: Callable[..., Tensor], q_BHTE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask: CausalMask | TreeMask
 ) -> Tensor:
-    """Return attend(q, k, v, mask) of one block of queries after the other.
+    """Return attend(q, k, v, mask) of one block of queries after the other; keys may begin before them.
 
     For gradients, blocks of long rows are computed again in the backward pass: what they keep, of which their
     masks are a part, grows with the square of a row's length.
@@ -143,9 +148,11 @@ def _over_blocks(
         return attend(q, k, v, additive.to(q.dtype)).to(q.dtype)
 
     mixed = []
+    num_before = k_BGSE.shape[2] - mask.num_positions
     for start in range(0, mask.num_positions, QUERY_BLOCK):
         end = min(start + QUERY_BLOCK, mask.num_positions)
-        block = start, q_BHTE[:, :, start:end], k_BGSE[:, :, :end], v_BGSE[:, :, :end]
+        read = slice(0, num_before + end)
+        block = start, q_BHTE[:, :, start:end], k_BGSE[:, :, read], v_BGSE[:, :, read]
         mixed.append(
             checkpoint(attend_block, *block, use_reentrant=False, preserve_rng_state=False)
             if again

@@ -1,6 +1,6 @@
 """Which keys each query may read, in the form that each attention backend takes.
 
-Shapes: B rows, T time (S as keys), N = B·T positions, L queries of a block.
+Shapes: B rows, T time (S as keys), N = B·T positions, L queries of a block, P positions of a cached prefix.
 """
 
 import dataclasses
@@ -114,3 +114,35 @@ class CachedMask:
             kv_seqlen=(self.last_B + 1).tolist(),
             device=self.last_B.device,
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TreeMask:
+    """Rows that hold trees of tokens in depth-first order, all of them after one cached prefix.
+
+    A position reads the prefix, the positions on the way from its tree's root, and itself.
+
+    Attributes:
+        ends_BT: the position after the last descendant of each position.
+        num_cached: P, positions of the prefix, which are the first keys.
+    """
+
+    ends_BT: Tensor
+    num_cached: int = 0
+
+    @property
+    def num_positions(self) -> int:
+        """T, of queries."""
+        return self.ends_BT.shape[1]
+
+    def additive(self, queries: slice, keys: slice) -> Tensor:
+        """Return a block of the mask (B, 1, L, S), float32: 0 where a query may read a key, else −inf.
+
+        Keys are counted from the prefix's first, queries from the first after it.
+        """
+        device = self.ends_BT.device
+        queries_L1 = torch.arange(queries.start, queries.stop, device=device)[:, None]
+        keys_S = torch.arange(keys.start - self.num_cached, keys.stop - self.num_cached, device=device)
+        ends_BS = self.ends_BT.index_select(1, keys_S.clamp(min=0))
+        hidden = (keys_S >= 0) & ((queries_L1 < keys_S) | (queries_L1 >= ends_BS[:, None]))
+        return torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -math.inf)[:, None]
