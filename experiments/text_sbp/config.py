@@ -201,9 +201,8 @@ _NAMESAKES = dataclasses.replace(
         paths=("biographies.jsonl",), vocab_size=512, min_chars=20, validation_share=0.03, test_share=0.1
     ),
     model=dataclasses.replace(PRESETS["toy"], vocab_size=512),
-    unique_tokens=12_000,
-    repetitions=40.0,
-    oracle_multiple=18.0,
+    unique_tokens=36_000,
+    oracle_multiple=6.0,
     synthetic_share=0.5,
     optimiser=OptimiserConfig(peak_lr=1e-2),
     dropouts=(0.1, 0.2),

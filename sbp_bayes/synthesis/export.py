@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import require, require_one_of
 from sbp_bayes.base.errors import CorpusError
 from sbp_bayes.base.progress import progress
@@ -136,8 +137,8 @@ def export_data(
     return run_stage(plan, directory, write)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Table:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Table(ArrayRecord):
     """Rows that are made where they are written.
 
     Attributes:
