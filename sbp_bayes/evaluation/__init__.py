@@ -18,10 +18,15 @@ from sbp_bayes.evaluation.intervals import (
     mean_over_seeds_and_documents,
     share_interval,
 )
+from sbp_bayes.evaluation.judge.endpoint import EndpointConfig, EndpointJudge
+from sbp_bayes.evaluation.judge.judges import Judge, Limits
+from sbp_bayes.evaluation.judge.local import LocalConfig, LocalJudge
 from sbp_bayes.evaluation.ledger import arm_flops
 from sbp_bayes.evaluation.losses import SCORES, evaluate, score_corpus
 from sbp_bayes.evaluation.scores import DocumentScores, ScoresBySeed, pair_arms
 from sbp_bayes.evaluation.text.drift import Drift, DriftConfig, drift, drift_line, drift_stage
+from sbp_bayes.evaluation.text.judged import JudgedConfig, judge_items, judge_stage
+from sbp_bayes.evaluation.text.measures import measure_quality
 from sbp_bayes.evaluation.text.quality import (
     DocumentQuality,
     PairQuality,
@@ -63,6 +68,8 @@ __all__ = [
     "DocumentScores",
     "Drift",
     "DriftConfig",
+    "EndpointConfig",
+    "EndpointJudge",
     "Estimate",
     "ExactFidelity",
     "FactWorld",
@@ -70,6 +77,11 @@ __all__ = [
     "GaugeScores",
     "Gauges",
     "Interval",
+    "Judge",
+    "JudgedConfig",
+    "Limits",
+    "LocalConfig",
+    "LocalJudge",
     "PairQuality",
     "PairScores",
     "PairSimilarity",
@@ -95,11 +107,14 @@ __all__ = [
     "gauge_scores",
     "gauges",
     "hidden_states",
+    "judge_items",
+    "judge_stage",
     "linear_probe",
     "loss_interval",
     "mean_over_seeds",
     "mean_over_seeds_and_documents",
     "measure_fidelity",
+    "measure_quality",
     "next_world_token",
     "pair_arms",
     "pair_quality",

@@ -22,6 +22,8 @@ from sbp_bayes.evaluation.intervals import mean_over_seeds_and_documents
 from sbp_bayes.evaluation.judge.judges import Judge, Limits, Meter, Reply
 from sbp_bayes.evaluation.judge.questions import Item
 
+ANSWERS = "answers.jsonl"
+
 MOST_REFUSED = 10
 """Number of prompts refused one after the other from which the judge is taken to refuse all."""
 

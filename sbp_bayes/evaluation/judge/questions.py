@@ -46,8 +46,8 @@ NON_FACTUAL_BY_FACTS = Question(
     name="non_factual",
     text=(
         "You check whether a document agrees with facts. First come the facts, then the document. Go by "
-        "these facts alone, whatever you know otherwise. Answer YES if the document states at least one thing "
-        "that the facts do not state. Answer NO if the facts state all that it states."
+        "these facts alone, whatever you know otherwise. Answer YES if the document states at least one "
+        "thing that the facts do not state. Answer NO if the facts state all that it states."
     ),
 )
 

@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
-from sbp_bayes.base.store import read_json
-from sbp_bayes.base.store import folder_fingerprint
+from sbp_bayes.base.store import folder_fingerprint, read_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed.batches import embed_in_batches

@@ -96,7 +96,7 @@ def test_what_may_pass_is_asked_again(tmp_path, fault):
     [
         ("hang", "no reply after 3 tries (timed out)"),
         ("503", "no reply after 3 tries (HTTP 503: said by the server)"),
-        ('{"choices"', "no reply after 3 tries (not a chat completion: {\"choices\")"),
+        ('{"choices"', 'no reply after 3 tries (not a chat completion: {"choices")'),
     ],
 )
 def test_a_judge_that_stays_away_is_an_error_and_nothing_answered_is_lost(tmp_path, fault, message):
