@@ -74,7 +74,7 @@ class TextBench:
 
     def measure(self, made: Made, work: Workspace) -> Manifest:
         """Measure the synthetic text beside the real documents and pairs."""
-        return quality_stage(self.config, self.seed, self.unique, self.tokenizer, made, work)
+        return quality_stage(self.config, self.seed, self.unique, made, work, tokenizer=self.tokenizer)
 
     def examine(self, models: Sequence[Path], work: Workspace) -> None:
         """Ask nothing: the facts of text are not known."""

@@ -11,7 +11,7 @@ from sbp_bayes.synthesis import CORPUS
 
 
 def quality_stage(
-    config: TextSbpConfig, seed: int, unique: Corpus, tokenizer: Tokenizer, made: Made, work: Workspace
+    config: TextSbpConfig, seed: int, unique: Corpus, made: Made, work: Workspace, *, tokenizer: Tokenizer
 ) -> Manifest:
     """Measure the synthetic corpus of one seed, and the real pairs that taught the synthesizer.
 

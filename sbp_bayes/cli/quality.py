@@ -15,6 +15,8 @@ from sbp_bayes.cli.pair_report import paired
 from sbp_bayes.cli.settings import configure
 from sbp_bayes.cli.tables import section, table
 from sbp_bayes.evaluation import (
+    RESULTS_OF_THE_TALK,
+    Cell,
     EndpointConfig,
     EndpointJudge,
     Judge,
@@ -27,10 +29,10 @@ from sbp_bayes.evaluation import (
     judge_items,
     judge_stage,
     measure_quality,
+    talk_table,
 )
 from sbp_bayes.evaluation.text.contents import PERSONAL, read_benchmark
 from sbp_bayes.evaluation.text.quality import LENGTH_QUANTILES
-from sbp_bayes.evaluation.text.talk import RESULTS_OF_THE_TALK, Cell, talk_table
 from sbp_bayes.pairing import EmbedderConfig, PairSet, embedder_device, fit_embedder
 
 NGRAMS_SHOWN = (1, 2, 3, 5, 8, 13)

@@ -4,7 +4,6 @@ import dataclasses
 import http.client
 import json
 import os
-import textwrap
 import time
 import urllib.error
 import urllib.parse
@@ -16,7 +15,7 @@ from sbp_bayes.base.config import encode, require
 from sbp_bayes.base.errors import ConfigError, JudgeError
 from sbp_bayes.base.progress import say
 from sbp_bayes.base.seeds import derive_seed
-from sbp_bayes.evaluation.judge.judges import Meter, Reply
+from sbp_bayes.evaluation.judge.judges import Meter, Reply, one_line
 from sbp_bayes.evaluation.judge.questions import Message
 
 KEY = "SBP_JUDGE_KEY"
@@ -143,9 +142,9 @@ class EndpointJudge:
                 raise _TryAgain(said, _seconds(error.headers.get("Retry-After", ""))) from error
             raise JudgeError(f"judge at {self._address}: {said}") from error
         except urllib.error.URLError as error:
-            raise _TryAgain(_one_line(str(error.reason))) from error
+            raise _TryAgain(one_line(str(error.reason))) from error
         except (http.client.HTTPException, OSError) as error:
-            raise _TryAgain(_one_line(str(error)) or type(error).__name__) from error
+            raise _TryAgain(one_line(str(error)) or type(error).__name__) from error
 
     def _posted(self, content: bytes) -> bytes:
         """Return a response's body, all of it within the time that a request has."""
@@ -175,7 +174,7 @@ class EndpointJudge:
         message = _message(said) or said
         if self._key:
             message = message.replace(self._key, "…")
-        return f"HTTP {error.code}: {_one_line(message) or error.reason}"
+        return f"HTTP {error.code}: {one_line(message) or error.reason}"
 
 
 def _reply_of(body: bytes) -> Reply:
@@ -195,7 +194,7 @@ def _reply_of(body: bytes) -> Reply:
             tokens=tokens if isinstance(tokens, int) else None,
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        start = _one_line(body[:200].decode(errors="replace"))
+        start = one_line(body[:200].decode(errors="replace"))
         raise _TryAgain(f"not a chat completion: {start or 'an empty response'}") from error
 
 
@@ -215,7 +214,3 @@ def _message(said: str) -> str:
 def _seconds(text: str) -> float:
     """Return the seconds of a Retry-After header; 0 for a date."""
     return float(text) if text.strip().isdecimal() else 0.0
-
-
-def _one_line(text: str) -> str:
-    return textwrap.shorten(text, 200, placeholder="…")

@@ -1,6 +1,7 @@
 """What a judge is, and what it may spend."""
 
 import dataclasses
+import textwrap
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -105,3 +106,8 @@ class Judge(Protocol):
             LimitReached: the meter allows no further request.
         """
         ...
+
+
+def one_line(text: object) -> str:
+    """Return what a server or library says on one line of at most 200 characters."""
+    return textwrap.shorten(str(text), 200, placeholder="…")

@@ -8,7 +8,7 @@ from typing import Any
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import JudgeError
 from sbp_bayes.base.store import folder_fingerprint
-from sbp_bayes.evaluation.judge.judges import Meter, Reply
+from sbp_bayes.evaluation.judge.judges import Meter, Reply, one_line
 from sbp_bayes.evaluation.judge.questions import Message
 
 
@@ -47,7 +47,9 @@ class LocalJudge:
             self._tokenizer = AutoTokenizer.from_pretrained(config.folder, local_files_only=True)
             self._model = AutoModelForCausalLM.from_pretrained(config.folder, local_files_only=True).eval()
         except (OSError, ValueError) as error:
-            raise JudgeError(f"{config.folder}: transformers cannot load it as a judge ({error})") from error
+            raise JudgeError(
+                f"{config.folder}: transformers cannot load it as a judge ({one_line(error)})"
+            ) from error
         if not self._tokenizer.chat_template:
             raise JudgeError(f"{config.folder}: its tokenizer has no chat template, so it is no judge")
         self.config = config

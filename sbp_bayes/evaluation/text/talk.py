@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-NO_JUDGE, NO_PAIRS, NO_SEEDS = "no judge", "no pairs", "no d1"
+NO_JUDGE, NO_PAIRS, NO_SEEDS, NOT_KEPT = "no judge", "no pairs", "no d1", "not kept"
 
 RESULTS_OF_THE_TALK = {
     "talk, 200B tokens": (0.043, 0.008, 0.151, 0.256, 0.001),
@@ -64,14 +64,21 @@ def talk_table(
         size = measures["real"]["documents"]["num_documents"]
     rows = {kind: _row(kind, measures[kind], size, judged) for kind in kinds}
     if screened and screened.get("samples"):
-        before = {
-            name: screened[name] / screened["samples"] for name in ("repetitive", "duplicate", "copy_of_seed")
-        }
-        unknown = Cell(None, "not kept")
-        cells = (Cell(before["repetitive"]), Cell(before["duplicate"], "exact alone"), unknown, unknown)
-        rows["synthetic, before screening"] = (*cells, Cell(before["copy_of_seed"], "copies of d1 alone"))
+        rows["synthetic, before screening"] = (
+            _dropped(screened, "repetitive"),
+            _dropped(screened, "duplicate", "exact alone"),
+            Cell(None, NOT_KEPT),
+            Cell(None, NOT_KEPT),
+            _dropped(screened, "copy_of_seed", "copies of d1 alone"),
+        )
     columns = ("Repetition", f"Duplicate@{_short(size)}", "Non-factual", "Pair-irrelevance", "Pair-copying")
     return TalkTable(columns=columns, rows=rows)
+
+
+def _dropped(screened: Mapping[str, int], reason: str, note: str = "") -> Cell:
+    if reason not in screened:
+        return Cell(None, NOT_KEPT)
+    return Cell(screened[reason] / screened["samples"], note)
 
 
 def _row(kind: str, own: Mapping[str, Any], size: int, judged: Mapping[str, Any] | None) -> tuple[Cell, ...]:
