@@ -1,6 +1,7 @@
 """`sbp quality`: the talk's table of a synthetic corpus, and what else is measured of it."""
 
 import argparse
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +10,12 @@ from typing import Any
 
 from sbp_bayes.base.config import fingerprint
 from sbp_bayes.base.errors import ConfigError
-from sbp_bayes.base.stage import Outcome, StageFolder, plan_stage, run_stage
+from sbp_bayes.base.stage import Manifest, Outcome, StageFolder, plan_stage, run_stage
 from sbp_bayes.cli import inputs
 from sbp_bayes.cli.pair_report import paired
 from sbp_bayes.cli.settings import configure
 from sbp_bayes.cli.tables import section, table
+from sbp_bayes.corpus import Corpus, Tokenizer
 from sbp_bayes.evaluation import (
     RESULTS_OF_THE_TALK,
     Cell,
@@ -39,6 +41,21 @@ NGRAMS_SHOWN = (1, 2, 3, 5, 8, 13)
 KINDS = ("synthetic", "real")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Texts:
+    """What is compared."""
+
+    synthetic: Corpus
+    unique: Corpus
+    tokenizer: Tokenizer
+    pairs: PairSet | None
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        of_pairs = {} if self.pairs is None else {"pairs": self.pairs.fingerprint}
+        return {"synthetic": self.synthetic.fingerprint, "real": self.unique.fingerprint} | of_pairs
+
+
 def run_quality(arguments: argparse.Namespace) -> str:
     """Measure a synthetic corpus beside the real text, into OUT, and ask a judge, into OUT/judge.
 
@@ -46,58 +63,64 @@ def run_quality(arguments: argparse.Namespace) -> str:
         CorpusError: a corpus that is empty, of another tokenizer, or not made from these documents.
         JudgeError: the judge cannot be reached; what is measured and answered stays.
     """
-    prepared = inputs.prepared_corpus(arguments.against)
-    tokenizer, unique = prepared.tokenizer, prepared.unique(arguments.unique_tokens)
-    synthetic, made = inputs.synthetic_or_text(arguments.synthetic, tokenizer)
-    pairs = None if arguments.pairs is None else PairSet.load(paired(arguments.pairs).directory / "train")
     judge = None if arguments.judge is None else _judge(arguments)
+    prepared = inputs.prepared_corpus(arguments.against)
+    synthetic, made = inputs.synthetic_or_text(arguments.synthetic, prepared.tokenizer)
+    pairs = None if arguments.pairs is None else PairSet.load(paired(arguments.pairs).directory / "train")
+    texts = _Texts(synthetic, prepared.unique(arguments.unique_tokens), prepared.tokenizer, pairs)
     limit = made.config["max_document_tokens"] if made else max(1, int(synthetic.lengths.max(initial=0)))
     flags = {"seed": arguments.seed, "max_document_tokens": arguments.max_document_tokens}
     config = configure(QualityConfig, flags, arguments.assignments, max_document_tokens=limit)
+    measured = _measured(texts, config, arguments)
+    judged = None if judge is None else _judged(texts, config, judge, arguments)
+    return quality_text(measured.counts, judged, None if made is None else made.counts)
+
+
+def _measured(texts: _Texts, config: QualityConfig, arguments: argparse.Namespace) -> Manifest:
     embedding = configure(EmbedderConfig, {"kind": arguments.embedder}, ())
     benchmarks = {path: read_benchmark(Path(path)) for path in arguments.benchmark}
-    of = {"synthetic": synthetic.fingerprint, "real": unique.fingerprint}
-    of |= {} if pairs is None else {"pairs": pairs.fingerprint}
+    searched = {f"benchmark {path}": fingerprint(items) for path, items in benchmarks.items()}
     plan = plan_stage(
         "quality",
         {"quality": config, "embedder": embedding},
-        of | {f"benchmark {path}": fingerprint(items) for path, items in benchmarks.items()},
+        texts.fingerprints | searched,
         __name__,
         device=embedder_device(embedding),
     )
 
     def measure(folder: StageFolder) -> Outcome:
-        embedder = fit_embedder(embedding, unique, seed=config.seed)
-        return Outcome(
-            counts=measure_quality(
-                config,
-                synthetic,
-                unique,
-                tokenizer=tokenizer,
-                embed=embedder.embed,
-                pairs=pairs,
-                benchmarks=benchmarks,
-            )
+        embedder = fit_embedder(embedding, texts.unique, seed=config.seed)
+        counts = measure_quality(
+            config,
+            texts.synthetic,
+            texts.unique,
+            tokenizer=texts.tokenizer,
+            embed=embedder.embed,
+            pairs=texts.pairs,
+            benchmarks=benchmarks,
         )
+        return Outcome(counts=counts)
 
-    measured = run_stage(plan, inputs.place(arguments), measure)
-    judged = None
-    if judge is not None:
-        asked = JudgedConfig(
-            max_document_tokens=config.max_document_tokens,
-            documents=arguments.judge_documents,
-            seed=config.seed,
-        )
-        judged = judge_stage(
-            asked,
-            judge,
-            judge_items(asked, synthetic, unique, tokenizer, pairs),
-            of,
-            inputs.place(arguments, "judge"),
-            limits=Limits(max_requests=arguments.max_requests, max_tokens=arguments.max_tokens),
-            together=arguments.judge_together,
-        )
-    return quality_text(measured.counts, judged, None if made is None else made.counts)
+    return run_stage(plan, inputs.place(arguments), measure)
+
+
+def _judged(
+    texts: _Texts, config: QualityConfig, judge: Judge, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    asked = JudgedConfig(
+        max_document_tokens=config.max_document_tokens,
+        documents=arguments.judge_documents,
+        seed=config.seed,
+    )
+    return judge_stage(
+        asked,
+        judge,
+        judge_items(asked, texts.synthetic, texts.unique, texts.tokenizer, texts.pairs),
+        texts.fingerprints,
+        inputs.place(arguments, "judge"),
+        limits=Limits(max_requests=arguments.max_requests, max_tokens=arguments.max_tokens),
+        together=arguments.judge_together,
+    )
 
 
 def _judge(arguments: argparse.Namespace) -> Judge:

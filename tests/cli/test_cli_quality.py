@@ -106,7 +106,7 @@ def test_with_a_judge_every_column_is_filled(work, tmp_path, sbp, mistake):
         assert len(server.requests) == 4 * 40 + 2
     cells = row(printed, "synthetic")
     assert cells[3].startswith(f"{len(ODD) / SAMPLES:.1%} (")
-    assert cells[4].startswith("0.0% (")
+    assert cells[4].startswith(f"{len(TWICE) / SAMPLES:.1%} (0.0% to ")  # from another one's d1
     assert row(printed, "real")[3].startswith("0.0% (")
     assert row(printed, "real")[5].startswith("0.0%")
     assert "judge: m-0125 at http://127.0.0.1" in printed

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sbp_bayes.base.arrays import ArrayRecord
-from sbp_bayes.base.config import encode, fingerprint
+from sbp_bayes.base.config import encode, fingerprint, require
 from sbp_bayes.base.errors import JudgeError, SbpError
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.store import append_json_line, read_json_lines
@@ -46,7 +46,8 @@ class Verdicts(ArrayRecord):
         """Return counts and the rate of faults among verdicts, as JSON types.
 
         "unparsable" is the share of replies that give no verdict, None without any reply; "rate", "low" and
-        "high" are the rate with its 95% interval over documents, None for fewer than two verdicts.
+        "high" are the rate with its 95% interval over documents, cut to [0, 1]; None for fewer than two
+        verdicts.
         """
         known = self.faults[~np.isnan(self.faults)]
         replies = int((self.answered & ~self.refused).sum())
@@ -60,8 +61,8 @@ class Verdicts(ArrayRecord):
             "verdicts": len(known),
             "unparsable": 1 - len(known) / replies if replies else None,
             "rate": None if interval is None else interval.estimate,
-            "low": None if interval is None else interval.low,
-            "high": None if interval is None else interval.high,
+            "low": None if interval is None else max(interval.low, 0.0),
+            "high": None if interval is None else min(interval.high, 1.0),
         }
 
 
@@ -79,10 +80,12 @@ def ask(judge: Judge, items: Sequence[Item], path: Path, limits: Limits, *, toge
         together: requests under way at once.
 
     Raises:
+        ConfigError: `together` is below 1.
         JudgeError: the judge cannot be reached, or refuses prompt after prompt.
         LimitReached: some items are not answered, and may not be asked.
         StoreError: the file is damaged or cannot be written.
     """
+    require(together >= 1, "together", together, "at least 1")
     lines = read_json_lines(path)
     known = {line["key"] for line in lines}
     keys = [_key(judge, item) for item in items]

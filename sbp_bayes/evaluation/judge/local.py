@@ -1,6 +1,7 @@
 """A judge in this process: any causal language model of transformers that has a chat template."""
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class LocalJudge:
             ) from error
         if not self._tokenizer.chat_template:
             raise JudgeError(f"{config.folder}: its tokenizer has no chat template, so it is no judge")
-        self.config = config
+        self.config, self._lock = config, threading.Lock()
         self._fingerprint = folder_fingerprint(Path(config.folder))
 
     @property
@@ -70,10 +71,14 @@ class LocalJudge:
         return self.config.folder
 
     def reply(self, messages: Sequence[Message], meter: Meter) -> Reply:
-        """Decode one reply; a prompt that does not fit the model is refused."""
+        """Decode one reply, one at a time; a prompt that does not fit the model is refused."""
+        meter.request()
+        with self._lock:  # a tokenizer is used by one thread at a time
+            return self._decoded(messages)
+
+    def _decoded(self, messages: Sequence[Message]) -> Reply:
         import torch
 
-        meter.request()
         prompt = self._tokenizer.apply_chat_template(
             [{**message, "content": self._without_special(message["content"])} for message in messages],
             add_generation_prompt=True,

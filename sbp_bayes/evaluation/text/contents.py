@@ -6,7 +6,7 @@ Both are counted and none of it is shown or kept: a report that lists addresses 
 import dataclasses
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def _is_card(text: str) -> bool:
     return (sum(digits[::-2]) + sum(doubled)) % 10 == 0 and len(set(digits)) > 1
 
 
-PERSONAL = {
+PERSONAL: Mapping[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     "e-mail address": (
         re.compile(
             r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b", re.ASCII
