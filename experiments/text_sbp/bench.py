@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.text_sbp.config import TextSbpConfig
-from experiments.text_sbp.quality import measure_quality
+from experiments.text_sbp.quality import quality_stage
 from sbp_bayes.base.errors import ConfigError
 from sbp_bayes.base.stage import Manifest, Workspace
 from sbp_bayes.comparison import ArmSettings, Made, TuningPairs
@@ -74,7 +74,7 @@ class TextBench:
 
     def measure(self, made: Made, work: Workspace) -> Manifest:
         """Measure the synthetic text beside the real documents and pairs."""
-        return measure_quality(self.config, self.seed, self.unique, made, work)
+        return quality_stage(self.config, self.seed, self.unique, made, work, tokenizer=self.tokenizer)
 
     def examine(self, models: Sequence[Path], work: Workspace) -> None:
         """Ask nothing: the facts of text are not known."""

@@ -18,11 +18,12 @@ from sbp_bayes.base.store import read_json_lines
 from sbp_bayes.base.workers import usable_cores
 from sbp_bayes.comparison import ArmRun, CompanionStages, gauges_of
 from sbp_bayes.corpus import Corpus
+from sbp_bayes.evaluation import overlapping_passages
 from sbp_bayes.pairing import PairSet
 from sbp_bayes.synthesis import CORPUS
 
 SCHEMA_VERSION = 2
-SYNTHESES_SHOWN, PAIRS_SHOWN = 2, 3
+SYNTHESES_SHOWN, NEIGHBOURS_SHOWN, PAIRS_SHOWN = 3, 4, 3
 VALIDATION_LOSS = "validation_nats_per_token"
 TOKENS = {
     "pretrain": ("num_tokens",),
@@ -82,7 +83,7 @@ def _synthesizer(output: RunOutput, shown: CompanionStages, bench: TextBench) ->
         "tuning": _tuning(shown.tuned),
         "synthesis": dict(shown.samples.counts),
         "quality": shown.measures.counts,
-        "examples": _examples(shown.samples, bench),
+        "examples": _examples(shown.samples, pairs, bench),
         "sampled_pairs": _sampled_pairs(pairs, bench),
     }
 
@@ -217,8 +218,8 @@ def _tuning(stage: Manifest) -> dict[str, Any]:
     }
 
 
-def _examples(samples: Manifest, bench: TextBench) -> dict[str, Any]:
-    """One real document that has enough syntheses, drawn at random, and its first syntheses."""
+def _examples(samples: Manifest, pairs: PairSet, bench: TextBench) -> dict[str, Any]:
+    """A real document that has enough syntheses, drawn at random; its neighbours; its first syntheses."""
     synthetic = Corpus.load(samples.directory / CORPUS)
     seeds = np.array([metadata["seed_index"] for metadata in synthetic.metadata], np.int64)
     enough = np.flatnonzero(np.bincount(seeds, minlength=len(bench.unique)) >= SYNTHESES_SHOWN)
@@ -226,9 +227,20 @@ def _examples(samples: Manifest, bench: TextBench) -> dict[str, Any]:
         enough = np.unique(seeds)
     document = int(numpy_generator(bench.seed, "example").choice(enough))
     chosen = np.flatnonzero(seeds == document)[:SYNTHESES_SHOWN]
+    shown = synthetic.select(chosen)
+    overlaps = overlapping_passages(shown, seeds[chosen], bench.unique, bench.tokenizer)
+    own = np.flatnonzero(pairs.first == document)
+    nearest = own[np.argsort(-pairs.similarity[own], kind="stable")][:NEIGHBOURS_SHOWN]
     return {
         "document": _document(bench.unique, document),
-        "syntheses": [{"text": synthetic.texts[i], "finished": bool(synthetic.complete[i])} for i in chosen],
+        "neighbours": [
+            {"similarity": float(pairs.similarity[i]), **_document(bench.unique, int(pairs.second[i]))}
+            for i in nearest
+        ],
+        "syntheses": [
+            {"text": shown.texts[i], "finished": bool(shown.complete[i]), "overlaps": encode(overlaps[i])}
+            for i in range(len(shown))
+        ],
     }
 
 

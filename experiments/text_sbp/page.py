@@ -67,6 +67,9 @@ td small { display: block; color: var(--muted); font-size: .92em; white-space: n
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; font-size: .88rem;
   line-height: 1.5;
   unicode-bidi: plaintext; tab-size: 4; }
+mark { color: inherit; background: none; border-radius: 2px; }
+mark.first { background: color-mix(in srgb, var(--sbp) 30%, transparent); }
+mark.unique { border-bottom: 2px solid var(--muted); }
 .config td, .config th { text-align: left; overflow-wrap: anywhere; }
 .config td { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace;
   font-size: .82rem; }
@@ -165,9 +168,25 @@ def arm_mark(arm: str, name: str) -> str:
     return f'<span class="arm {escaped(arm)}">{escaped(name)}</span>'
 
 
-def text_box(title: str, detail: str, text: str, kind: str) -> str:
-    """Return a document as it is, whitespace kept, under its title; `kind` is "real" or "synthetic"."""
+Mark = tuple[int, int, str]
+"""Characters of a text from the first to behind the last, and the kind of mark."""
+
+
+def text_box(title: str, detail: str, text: str, kind: str, marks: Sequence[Mark] = ()) -> str:
+    """Return a document as it is, whitespace kept, under its title; `kind` is "real" or "synthetic".
+
+    `marks` are in order and do not overlap.
+    """
+    parts, at = [], 0
+    for start, end, name in marks:
+        parts += [escaped(text[at:start]), f'<mark class="{escaped(name)}">{escaped(text[start:end])}</mark>']
+        at = end
     return (
         f'<article class="{kind}"><p class="label"><b>{escaped(title)}</b>{escaped(detail)}</p>'
-        f'<pre dir="auto">{escaped(text)}</pre></article>'
+        f'<pre dir="auto">{"".join(parts)}{escaped(text[at:])}</pre></article>'
     )
+
+
+def marked(name: str, words: str) -> str:
+    """Return words of a legend with their mark."""
+    return f'<mark class="{escaped(name)}">{escaped(words)}</mark>'

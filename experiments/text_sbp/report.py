@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.text_sbp import page, plots
-from experiments.text_sbp.report_tables import data_tables, drift_parts, ledger_table, quality_table, settings
+from experiments.text_sbp.report_tables import (
+    data_tables,
+    drift_parts,
+    ledger_table,
+    quality_table,
+    settings,
+    talk_part,
+)
 from experiments.text_sbp.table import (
     COLUMNS,
     Cell,
@@ -19,6 +26,7 @@ from paper_figures.numbers import count, percent, plain, signed
 from paper_figures.text_results import ReportedInterval, from_report
 from sbp_bayes.arms import ARMS, in_order
 from sbp_bayes.base.store import write_text
+from sbp_bayes.evaluation import PASSAGE_TOKENS
 
 PAGE_COLUMNS = ("", "nats/token", "perplexity", "bits/byte", *COLUMNS[2:])
 
@@ -188,16 +196,38 @@ def _syntheses(report: Mapping[str, Any]) -> str:
     boxes = [_document("Real document", examples["document"])]
     for numeral, synthesis in zip(("I", "II", "III", "IV"), examples["syntheses"], strict=False):
         ending = "ended by itself" if synthesis["finished"] else "cut at the length limit"
-        boxes.append(
-            page.text_box(f"Synthesis {numeral}", ending, _shortened(synthesis["text"]), "synthetic")
-        )
+        marks = [
+            (passage["start"], passage["end"], passage["source"])
+            for passage in synthesis["overlaps"]
+            if passage["end"] <= MAX_CHARACTERS
+        ]
+        text = _shortened(synthesis["text"])
+        boxes.append(page.text_box(f"Synthesis {numeral}", ending, text, "synthetic", marks))
+    own, others = (
+        page.marked("first", "from this real document"),
+        page.marked("unique", "from another one of D_unique"),
+    )
+    legend = f"Verbatim passages of {PASSAGE_TOKENS} tokens or more: {own}, {others}."
     return page.section(
         "One document and what the synthesizer wrote from it",
         page.paragraph(
             "Drawn at random among the real documents, not chosen; sampled at temperature 1.", "note"
         ),
-        f'<div class="texts three">{"".join(boxes)}</div>',
+        f'<p class="note">{legend}</p>',
+        f'<div class="texts two">{"".join(boxes)}</div>',
+        *_neighbours(examples["neighbours"]),
     )
+
+
+def _neighbours(neighbours: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the documents that are paired with the one shown, each under its similarity."""
+    if not neighbours:
+        return [page.paragraph("No document is near enough to this one to be paired with it.", "note")]
+    boxes = (_document(f"Similarity {neighbour['similarity']:.2f}", neighbour) for neighbour in neighbours)
+    return [
+        "<h3>Its nearest neighbours among the pairs</h3>",
+        f'<div class="texts two">{"".join(boxes)}</div>',
+    ]
 
 
 def _pairs(report: Mapping[str, Any]) -> str:
@@ -217,6 +247,7 @@ def _quality(report: Mapping[str, Any]) -> str:
             "Each measure is taken of real documents too, since real text repeats and quotes as well. "
             "Copying is counted in tokens, from the seed document and from all of the unique real text."
         ),
+        talk_part(report["quality"], report["synthesis"]),
         quality_table(report["quality"]),
         *drift_parts(report["quality"]["drift"]),
         page.figure(

@@ -8,7 +8,7 @@ from experiments.text_sbp.page import MISSING
 from paper_figures.numbers import count, percent, plain, scientific
 from paper_figures.text_results import from_report
 from sbp_bayes.arms import ARMS, in_order
-from sbp_bayes.evaluation import drift_line
+from sbp_bayes.evaluation import RESULTS_OF_THE_TALK, Cell, drift_line, talk_table
 
 Writer = Callable[[Any], str]
 
@@ -43,6 +43,7 @@ QUALITY: Mapping[str, Sequence[tuple[str, str, Writer]]] = {
         ("num_pairs", "pairs (d1, d2) measured", _whole),
         ("coverage", "d2’s tokens within fragments shared with d1 (coverage)", _share),
         ("density", "density of those fragments, tokens", _two),
+        ("mostly_from_first", "d2 copied from d1 for the most part", _share),
         ("copied_from_first", "d2 with 13 tokens in a row from d1", _share),
         ("copied_from_any", "d2 with 13 tokens in a row from any document", _share),
         ("contained_in_first", "13-grams of d2 that are in d1", _share),
@@ -60,16 +61,36 @@ QUALITY: Mapping[str, Sequence[tuple[str, str, Writer]]] = {
 GROUPS = {"documents": "Documents", "copying": "Copying", "similarity": "Relatedness"}
 
 
+def talk_part(quality: Mapping[str, Any], screened: Mapping[str, int]) -> str:
+    """Return the talk's table, with what each cell that has no number lacks."""
+    talk = talk_table(quality, None, screened)
+    rows = [page.html_row(page.escaped(name), map(_talk_cell, cells)) for name, cells in talk.rows.items()]
+    rows += [
+        page.row(name, (_written(rate, _share) for rate in rates))
+        for name, rates in RESULTS_OF_THE_TALK.items()
+    ]
+    return page.table(("", *talk.columns), rows, name="Quality of synthetic text, as in the talk")
+
+
+def _talk_cell(cell: Cell) -> str:
+    note = f"<small>{page.escaped(cell.note)}</small>" if cell.note else ""
+    return f"<td>{page.escaped(_written(cell.rate, _share))}{note}</td>"
+
+
 def quality_table(quality: Mapping[str, Any]) -> str:
     """Return the measures of synthetic text beside those of real text."""
     rows = []
     for group, measures in QUALITY.items():
         rows.append(page.group_row(GROUPS[group], 3))
         rows += [
-            page.row(name, (_written(quality[kind][group][key], write) for kind in ("synthetic", "real")))
+            page.row(name, (_measured(quality[kind][group], key, write) for kind in ("synthetic", "real")))
             for key, name, write in measures
         ]
     return page.table(("", "Synthetic", "Real"), rows, name="Quality of the synthetic text")
+
+
+def _measured(measures: Mapping[str, Any] | None, key: str, write: Writer) -> str:
+    return MISSING if measures is None else _written(measures[key], write)
 
 
 def drift_parts(drift: Mapping[str, Any] | None) -> list[str]:

@@ -49,6 +49,14 @@ class ConceptError(SbpError):
     """Documents that a concept model does not know, or that it gives probability 0 and conditions on."""
 
 
+class JudgeError(SbpError):
+    """A judge that cannot be reached, refuses what it is asked, or does not speak its protocol."""
+
+
+class LimitReached(JudgeError):
+    """A judge's limit of requests or tokens; what was answered before stays."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell an exhausted memory from other errors.
 

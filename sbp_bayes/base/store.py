@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -172,3 +173,22 @@ def read_json_lines(path: Path) -> list[Any]:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"{path}:{number}: damaged, not JSON ({error})") from error
     return values
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Return 16 hexadecimal digits (SHA-256) of a folder's files and their names, hidden ones left out.
+
+    Raises:
+        StoreError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        try:
+            with open(folder / name, "rb") as file:
+                digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+        except OSError as error:
+            raise StoreError(f"{folder / name}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()[:16]

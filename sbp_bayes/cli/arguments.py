@@ -266,6 +266,52 @@ def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap", action="append", default=[], metavar="CORPUS", help=help)
 
 
+def add_quality(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sbp quality`."""
+    parser.add_argument(
+        "synthetic",
+        metavar="SYNTHETIC",
+        help="a folder made by `sbp synthesize`, or text of any origin, whose field seed_document names d1",
+    )
+    parser.add_argument(
+        "--against", required=True, metavar="CORPUS", help="a folder made by `sbp corpus`: the real text"
+    )
+    _add_unique_tokens(parser)
+    parser.add_argument("--pairs", metavar="DIR", help="folder made by `sbp pair`: pairs for the real row")
+    parser.add_argument("--embedder", metavar="NAME", help="whose cosine says what is related (default lsa)")
+    parser.add_argument(
+        "--benchmark",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="JSON lines whose strings are searched for in both texts by 13-grams of words (repeatable)",
+    )
+    _add_document_limit(parser, "as in the synthesis")
+    parser.add_argument(
+        "--judge",
+        metavar="URL",
+        help="who says what is false or unrelated: http://HOST:PORT/v1 of a server that speaks OpenAI's chat "
+        "completions (its key, if it wants one, in SBP_JUDGE_KEY), or the folder of a transformers model",
+    )
+    parser.add_argument("--judge-model", metavar="NAME", help="the model's name on that server")
+    help = "documents and pairs that the judge reads, of each kind (default %(default)s)"
+    parser.add_argument("--judge-documents", type=int, default=200, metavar="N", help=help)
+    help = "requests under way at once (default %(default)s)"
+    parser.add_argument("--judge-together", type=int, default=4, metavar="N", help=help)
+    help = "most requests to the judge, all calls for this folder together (default: no limit)"
+    parser.add_argument("--max-requests", type=int, metavar="N", help=help)
+    help = "most tokens that the judge reads and writes, likewise (default: no limit)"
+    parser.add_argument("--max-tokens", type=int, metavar="N", help=help)
+    parser.add_argument(
+        "--judge-set",
+        action="append",
+        default=[],
+        dest="judge_assignments",
+        metavar="KEY=VALUE",
+        help="a setting of the judge: timeout_seconds, tries, parameters.max_tokens, … (repeatable)",
+    )
+
+
 def add_export_hf(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sbp export-hf`."""
     help = "model to export; of a pretraining's folder, its best checkpoint on validation"
@@ -306,6 +352,10 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 def _add_real_text(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", metavar="CORPUS", help=SOURCES)
+    _add_unique_tokens(parser)
+
+
+def _add_unique_tokens(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unique-tokens",
         type=int,

@@ -94,6 +94,6 @@ def _measures(counts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {
         name.replace("_", " "): {"synthetic": value, "real": counts[f"real_{kind}"][name]}
         for kind in ("documents", "pairs")
-        for name, value in counts[f"synthetic_{kind}"].items()
+        for name, value in (counts[f"synthetic_{kind}"] or {}).items()  # None: samples without d1
         if isinstance(value, float)
     }

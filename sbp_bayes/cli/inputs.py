@@ -136,11 +136,16 @@ def corpus_or_text(
     if location is None:
         raise CheckpointError(f"{model}: no {TOKENIZER} beside the model: give a prepared corpus, not text")
     tokenizer = Tokenizer.load(location)
+    return _built(path, tokenizer), tokenizer
+
+
+def _built(path: str, tokenizer: Tokenizer) -> Corpus:
+    """Tokenise all text at `path`, and say what of it is left out."""
     log = RejectLog()
     corpus = Corpus.build(read_documents(path, rejects=log), tokenizer)
     for line in report(log.counts()):
         say(line)
-    return corpus, tokenizer
+    return corpus
 
 
 def model_folder(path: str) -> Path:
@@ -191,6 +196,17 @@ def synthetic_corpus(path: str, tokenizer: Tokenizer) -> Corpus:
     if manifest.inputs["tokenizer"] != tokenizer.fingerprint:
         raise CorpusError(f"{path} was sampled with another tokenizer than the real text's")
     return Corpus.load(manifest.directory / "corpus", verify=torchrun_rank() == 0)
+
+
+def synthetic_or_text(path: str, tokenizer: Tokenizer) -> tuple[Corpus, Manifest | None]:
+    """Load the corpus that `sbp synthesize` wrote to `path`, with its manifest, or tokenise any text there.
+
+    Raises:
+        CorpusError: see `synthetic_corpus`; text that cannot be read or holds no document.
+    """
+    if is_stage(path):
+        return synthetic_corpus(path, tokenizer), read_manifest(Path(path))
+    return _built(path, tokenizer), None
 
 
 def preset(name: str) -> LMConfig:

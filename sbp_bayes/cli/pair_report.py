@@ -12,7 +12,7 @@ from sbp_bayes.base.config import decode
 from sbp_bayes.base.errors import ConfigError, PairingError
 from sbp_bayes.base.stage import Manifest, read_manifest
 from sbp_bayes.cli import inputs
-from sbp_bayes.cli.tables import table
+from sbp_bayes.cli.tables import section
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing import PairConfig, PairReport, PairSet, pair_report, sampled_pairs
 from sbp_bayes.pairing.labels import LabelPrecision
@@ -40,20 +40,20 @@ def show_pair_report(arguments: argparse.Namespace) -> str:
     config = config_of(manifest)
     lines = [
         f"{arguments.split} pairs in {manifest.directory}",
-        *_section("pairing", _summary(report, config)),
-        *_section("neighbours, each under the first rule that drops it", _rules(report.counts)),
-        *_section(
+        *section("pairing", _summary(report, config)),
+        *section("neighbours, each under the first rule that drops it", _rules(report.counts)),
+        *section(
             "similarity: neighbours, and pairs of documents drawn at random",
             _similarities(report, config.rules.alpha),
         ),
-        *_section("documents by their number of pairs", _bars(_by_pairs(report.documents_by_pairs))),
+        *section("documents by their number of pairs", _bars(_by_pairs(report.documents_by_pairs))),
     ]
     if corpus is None:
         return "\n".join([*lines, "", "labels and sampled pairs need the corpus: give --corpus CORPUS"])
     shown = sampled_pairs(pairs, corpus, arguments.samples, arguments.seed)
     lines += [
-        *_section("do paired documents have one label?", _labels(report.labels)),
-        *_section("share of pairs with one label, by similarity", _bands(report)),
+        *section("do paired documents have one label?", _labels(report.labels)),
+        *section("share of pairs with one label, by similarity", _bands(report)),
         "",
         "pairs drawn at random (more with --samples N, others with --seed N)",
         *(line for number, pair in enumerate(shown, start=1) for line in _side_by_side(number, pair)),
@@ -103,10 +103,6 @@ def config_of(manifest: Manifest) -> PairConfig:
         return decode(PairConfig, manifest.config)
     except ConfigError as error:
         raise PairingError(f"{manifest.directory}: its settings are another version's ({error})") from error
-
-
-def _section(title: str, rows: Iterator[Sequence[str]]) -> list[str]:
-    return ["", title, *(f"  {line}" for line in table(rows))]
 
 
 def _summary(report: PairReport, config: PairConfig) -> Iterator[tuple[str, ...]]:

@@ -19,6 +19,7 @@ one stage after the other, on a text of your own:
   sbp pretrain work/corpus --synthetic work/synthetic --out work/joint
   sbp evaluate work/corpus --model work/joint --out work/scores
   sbp evaluate work/joint --tasks talk --out work/benchmarks
+  sbp quality work/synthetic --against work/corpus --out work/quality
 
 A finished stage is never run again; an interrupted one goes on where it stopped.
 """
@@ -169,6 +170,11 @@ COMMANDS: Mapping[str, Command] = {
         add_arguments=arguments.add_evaluate,
         run="evaluate:run_evaluate",
         has_settings=False,
+    ),
+    "quality": Command(
+        help="measure synthetic text beside real text: the talk's table and more",
+        add_arguments=arguments.add_quality,
+        run="quality:run_quality",
     ),
     "export-hf": Command(
         help="write a model for transformers and vLLM, as Qwen3ForCausalLM",

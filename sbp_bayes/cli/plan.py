@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sbp_bayes.cli import inputs
-from sbp_bayes.cli.tables import table
+from sbp_bayes.cli.tables import section
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.pairing import LsaEmbedder
 from sbp_bayes.plan.calibrate import (
@@ -52,12 +52,12 @@ def show_pairing_plan(arguments: argparse.Namespace) -> str:
         f"pairing N = {work.documents:,} documents of D = {work.dimension:,} dimensions, k = {work.k:,}, on "
         f"{work.cores:,} cores",
         "by the sharded join: keys stay, queries go to every shard; embedding not counted",
-        *_section("memory", _memory(plan)),
-        *_section("CPU time, exact search", _exact(plan)),
-        *_section("CPU time, an inverted file in each shard", _inverted(plan)),
-        *_section("network", _network(plan)),
-        *_section("what is known of the authors' pairing", iter(KNOWN)),
-        *_section("constants", _measured(plan.constants, arguments)),
+        *section("memory", _memory(plan)),
+        *section("CPU time, exact search", _exact(plan)),
+        *section("CPU time, an inverted file in each shard", _inverted(plan)),
+        *section("network", _network(plan)),
+        *section("what is known of the authors' pairing", iter(KNOWN)),
+        *section("constants", _measured(plan.constants, arguments)),
     ]
     return "\n".join(lines)
 
@@ -77,10 +77,6 @@ def _passages(path: str) -> np.ndarray:
     corpus = Corpus.build([" ".join(part) for part in parts], prepared.tokenizer)
     vectors = LsaEmbedder().fit(corpus).embed(corpus)
     return vectors[np.any(vectors != 0, axis=1)]
-
-
-def _section(title: str, rows: Iterator[tuple[str, ...]]) -> list[str]:
-    return ["", title, *(f"  {line}" for line in table(rows))]
 
 
 def _memory(plan: PairingPlan) -> Iterator[tuple[str, ...]]:

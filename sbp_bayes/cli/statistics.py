@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sbp_bayes.cli import inputs
-from sbp_bayes.cli.tables import table
+from sbp_bayes.cli.tables import section
 from sbp_bayes.corpus.statistics import SplitStatistics, corpus_statistics
 
 BAR = 40
@@ -30,18 +30,14 @@ def show_statistics(arguments: argparse.Namespace) -> str:
         return json.dumps({"counts": manifest.counts, "splits": sizes}, indent=2, ensure_ascii=False)
     lines = [
         f"corpus in {manifest.directory}",
-        *_section("documents after each rule", _rules(manifest.counts)),
-        *_section("splits", _splits(splits | {"all": whole})),
-        *_section("tokens of a document", _bars({_range(n): count for n, count in whole.lengths.items()})),
-        *_section("documents by source", _bars(_most(whole.sources))),
-        *_section("documents by language", _bars(_most(whole.languages))),
-        *_section("budget", _budget(splits["pool"].tokens, arguments.repetitions)),
+        *section("documents after each rule", _rules(manifest.counts)),
+        *section("splits", _splits(splits | {"all": whole})),
+        *section("tokens of a document", _bars({_range(n): count for n, count in whole.lengths.items()})),
+        *section("documents by source", _bars(_most(whole.sources))),
+        *section("documents by language", _bars(_most(whole.languages))),
+        *section("budget", _budget(splits["pool"].tokens, arguments.repetitions)),
     ]
     return "\n".join(lines)
-
-
-def _section(title: str, rows: Iterator[tuple[str, ...]]) -> list[str]:
-    return ["", title, *(f"  {line}" for line in table(rows))]
 
 
 def _rules(counts: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -17,6 +17,11 @@ def table(rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
+def section(title: str, rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table of `rows` as indented lines below an empty line and its title."""
+    return ["", title, *(f"  {line}" for line in table(rows))]
+
+
 def summary(manifest: Manifest) -> str:
     """Return what a finished stage counted, its cost and its folder, as lines for a person."""
     cost = f", {manifest.flops:.3g} FLOPs" if manifest.flops else ""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -31,12 +32,26 @@ class DedupReport:
         num_documents: documents looked at.
         exact, near: documents removed as exact and as near duplicates of an earlier, kept one.
         duplicate_of: position of each removed document → position of the kept one it duplicates.
+        exact_positions: positions of the exact duplicates among them.
     """
 
     num_documents: int
     exact: int
     near: int
     duplicate_of: Mapping[int, int]
+    exact_positions: frozenset[int]
+
+    def of_first(self, number: int) -> "DedupReport":
+        """Return the report on the first `number` documents: what removes a document comes before it."""
+        removed = {late: early for late, early in self.duplicate_of.items() if late < number}
+        exact = frozenset(position for position in self.exact_positions if position < number)
+        return DedupReport(
+            num_documents=min(number, self.num_documents),
+            exact=len(exact),
+            near=len(removed) - len(exact),
+            duplicate_of=removed,
+            exact_positions=exact,
+        )
 
     @property
     def exact_rate(self) -> float:
@@ -68,7 +83,7 @@ def deduplicate(
     pair at the threshold is missed with probability below 1.1e-3, a more similar one with less.
 
     Args:
-        documents: documents or their texts.
+        documents: documents or their texts; of texts on disk (`Corpus.texts`) a block is read at a time.
         threshold: Jaccard similarity from which two documents are near duplicates; 1 still removes texts
             that differ in case or spacing alone.
         seed: of the MinHash permutations.
@@ -78,29 +93,36 @@ def deduplicate(
         ConfigError: `threshold` is not in (0, 1].
     """
     require(0 < threshold <= 1, "dedup_threshold", threshold, "in (0, 1]")
-    texts = [d if isinstance(d, str) else d.text for d in documents]
-    survivors = exact_survivors(content_digests(texts))
-    unique = [i for i in np.flatnonzero(survivors == np.arange(len(texts))).tolist() if texts[i].strip()]
+    digests, blank = [np.zeros((0, 2), np.uint64)], [np.zeros(0, bool)]
+    for texts in _in_blocks(documents, range(len(documents))):
+        digests.append(content_digests(texts))
+        blank.append(np.array([not text.strip() for text in texts]))
+    survivors = exact_survivors(np.concatenate(digests))
+    is_exact = survivors != np.arange(len(survivors))
+    unique = np.flatnonzero(~is_exact & ~np.concatenate(blank)).tolist()
     bands = Bands.at(threshold, verified=verify)
-    known = _KnownShingles([texts[i] for i in unique])
-    keys = np.concatenate([band_keys(*block, bands, seed) for block in known.blocks])
-    exact = int((survivors != np.arange(len(texts))).sum())
-    meetings = Meetings.of(list(keys.T), crowd=CROWD if verify else None)
+    keys = [np.zeros((0, bands.count), np.uint64)]
+    for texts in _in_blocks(documents, unique):
+        keys.append(band_keys(*shingle_hashes(texts), bands, seed))
+    known = _Shingles(documents, unique)
+    meetings = Meetings.of(list(np.concatenate(keys).T), crowd=CROWD if verify else None)
     crowd = np.flatnonzero(meetings.crowded).tolist()
-    common = Common.of(sorted_set(known[i]) for i in sampled(crowd))
-    rarest = Rarest.of((sorted_set(known[i]) for i in crowd), common, threshold)
+    common = Common.of(known.distinct(sampled(crowd)))
+    rarest = Rarest.of(known.distinct(crowd), common, threshold)
     near = NearDuplicates(meetings, rarest, known, threshold, verify=verify)
     for late, early, _ in near.block(0, len(unique)):
         survivors[unique[late]] = unique[early]
     # An exact duplicate of a document that is itself removed belongs to that one's survivor.
     survivors = survivors[survivors]
-    kept = np.flatnonzero(survivors == np.arange(len(texts))).tolist()
-    removed = np.flatnonzero(survivors != np.arange(len(texts))).tolist()
+    kept = np.flatnonzero(survivors == np.arange(len(survivors))).tolist()
+    removed = np.flatnonzero(survivors != np.arange(len(survivors))).tolist()
+    exact_positions = frozenset(np.flatnonzero(is_exact).tolist())
     report = DedupReport(
-        num_documents=len(texts),
-        exact=exact,
-        near=len(removed) - exact,
+        num_documents=len(survivors),
+        exact=len(exact_positions),
+        near=len(removed) - len(exact_positions),
         duplicate_of=dict(zip(removed, survivors[removed].tolist(), strict=True)),
+        exact_positions=exact_positions,
     )
     return kept, report
 
@@ -275,17 +297,29 @@ def jaccard(own: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
     return shared / (len(own) + sizes - shared)
 
 
-class _KnownShingles:
-    """The shingles of texts in memory."""
+def _in_blocks(documents: Sequence[Document | str], positions: Sequence[int]) -> Iterator[list[str]]:
+    """Yield the texts of the documents at `positions`, some at a time."""
+    for start in range(0, len(positions), TEXTS_TOGETHER):
+        block = [documents[i] for i in positions[start : start + TEXTS_TOGETHER]]
+        yield [d if isinstance(d, str) else d.text for d in block]
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        starts = range(0, max(len(texts), 1), TEXTS_TOGETHER)
-        self.blocks = [shingle_hashes(texts[start : start + TEXTS_TOGETHER]) for start in starts]
+
+class _Shingles:
+    """The shingles of the documents at `rows`, computed when they are asked for."""
+
+    def __init__(self, documents: Sequence[Document | str], rows: Sequence[int]) -> None:
+        self._documents, self._rows = documents, rows
 
     def __getitem__(self, position: int) -> np.ndarray:
-        block, row = divmod(position, TEXTS_TOGETHER)
-        shingles, ends = self.blocks[block]
-        return shingles[ends[row] : ends[row + 1]]
+        (texts,) = _in_blocks(self._documents, [self._rows[position]])
+        return shingle_hashes(texts)[0]
+
+    def distinct(self, positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield each one's distinct shingles, ascending."""
+        for texts in _in_blocks(self._documents, [self._rows[i] for i in positions]):
+            shingles, ends = shingle_hashes(texts)
+            for begin, end in itertools.pairwise(ends):
+                yield sorted_set(shingles[begin:end])
 
 
 class Distinct:

@@ -74,6 +74,19 @@ def read_documents(
     return _read_all(path, files, log, read)
 
 
+def read_values(path: str | Path) -> Iterator[Any]:
+    """Yield the values of JSON, or rows of parquet, at `path`, a file or folder, whatever they hold.
+
+    Raises:
+        CorpusError: a missing or unreadable file, or a line that is not JSON.
+    """
+    for file in list_files(Path(path)):
+        for line, _, value, _ in _values(read_records(file, "text", MAX_DOCUMENT_BYTES, ALL_FIELDS)):
+            if isinstance(value, Rejected):
+                raise CorpusError(f"{shown(file)}:{line}: {value}")
+            yield value
+
+
 def read_source(
     path: str | Path,
     file: Path | None,

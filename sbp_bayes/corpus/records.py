@@ -130,6 +130,10 @@ class Corpus(ArrayRecord):
         tokens = tokenizer.encode([d.text for d in records])
         return cls.from_tokens(records, tokens, vocab_size=tokenizer.vocab_size)
 
+    def texts_at(self, indices: np.ndarray) -> Sequence[str]:
+        """Return the texts at `indices`, int64 (M,); those of a corpus on disk stay there until asked for."""
+        return _taken(self.texts, indices)
+
     def select(self, indices: Iterable[int] | np.ndarray) -> "Corpus":
         """Return the documents at `indices`, in that order."""
         rows = np.asarray(list(indices) if not isinstance(indices, np.ndarray) else indices, np.int64)

@@ -194,6 +194,13 @@ class Biographies(_Persons):
         place = [known.name for known in self.grammar.attributes].index(attribute)
         return self.grammar.attributes[place].values[int(self.tables_KF[person, place])]
 
+    def told(self, person: int) -> str:
+        """Return all facts of a concept in sentences, each by the attribute's first phrase."""
+        places = torch.arange(self.num_attributes)[None]
+        values_1F = self.tables_KF[person][None]
+        document = self.grammar.spell(self.name_K[[person]], places, torch.zeros_like(places), values_1F)
+        return self.to_text(document[0])
+
     def fact_question(self, d: Tensor, statement: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return documents up to a sentence's value, the values that may stand there, and each person's.
 

@@ -199,7 +199,8 @@ def _ask(
     from lm_eval.utils import apply_template, hash_string
 
     found = evaluate(lm, {"tasks": dict(tasks)}, limit=limit, bootstrap_iters=0)
-    scored, hashes = {}, {}
+    scored: dict[str, Sequence[Scored]] = {}
+    hashes: dict[str, str] = {}
     for name, task in tasks.items():
         kind = task.OUTPUT_TYPE if task.OUTPUT_TYPE != "multiple_choice" else "loglikelihood"
         query = task.config.doc_to_decontamination_query  # a field's name, or a template

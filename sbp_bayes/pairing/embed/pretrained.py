@@ -1,7 +1,6 @@
 """Outside models in folders: where they lie, what they hold, and how they are loaded."""
 
 import contextlib
-import hashlib
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,25 +38,6 @@ def find_model(kind: str, name: str) -> Path:
             f"the {kind} embedder finds no folder {name!r}, and cannot get a model of that name from the "
             f"Hugging Face hub ({one_line(error)}): give a local folder as --embedder {kind}:FOLDER"
         ) from error
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """Return 16 hexadecimal digits (SHA-256) of a model's files and their names, hidden ones left out.
-
-    Raises:
-        PairingError: a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    for name in names:
-        if any(part.startswith(".") for part in name.parts):
-            continue
-        try:
-            with open(folder / name, "rb") as file:
-                digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
-        except OSError as error:
-            raise PairingError(f"{folder / name}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()[:16]
 
 
 def imported(package: str, kind: str) -> Any:

@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
-from sbp_bayes.base.store import read_json
+from sbp_bayes.base.store import folder_fingerprint, read_json
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed.batches import embed_in_batches
 from sbp_bayes.pairing.embed.embedder import embedder_fingerprint, layer_weights
-from sbp_bayes.pairing.embed.pretrained import device, find_model, folder_fingerprint, imported, loading
+from sbp_bayes.pairing.embed.pretrained import device, find_model, imported, loading
 
 KIND = "qwen3"
 DEFAULT_MODEL = "Qwen/Qwen3-Embedding-0.6B"

@@ -7,11 +7,12 @@ import numpy as np
 
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import PairingError
+from sbp_bayes.base.store import folder_fingerprint
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm.config import FORWARD_FLOPS
 from sbp_bayes.pairing.embed.batches import windows
 from sbp_bayes.pairing.embed.embedder import embedder_fingerprint, layer_weights
-from sbp_bayes.pairing.embed.pretrained import device, find_model, folder_fingerprint, imported, loading
+from sbp_bayes.pairing.embed.pretrained import device, find_model, imported, loading
 
 KIND = "sentence"
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from sbp_bayes.base.config import did_you_mean, require
 from sbp_bayes.base.errors import ConfigError
+from sbp_bayes.base.store import folder_fingerprint
 from sbp_bayes.corpus import Corpus
 from sbp_bayes.lm import Transformer
 from sbp_bayes.pairing.embed import minilm, qwen3
@@ -12,7 +13,7 @@ from sbp_bayes.pairing.embed.bm25 import Bm25Embedder
 from sbp_bayes.pairing.embed.embedder import Embedder, weights_fingerprint
 from sbp_bayes.pairing.embed.hidden_states import SelfEmbedder
 from sbp_bayes.pairing.embed.lsa import LsaEmbedder
-from sbp_bayes.pairing.embed.pretrained import device, find_model, folder_fingerprint
+from sbp_bayes.pairing.embed.pretrained import device, find_model
 from sbp_bayes.pairing.embed.sentence import SentenceEmbedder
 
 
