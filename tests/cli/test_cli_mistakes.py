@@ -193,19 +193,19 @@ def _raises(error: BaseException):
     ],
 )
 def test_what_the_machine_refuses(monkeypatch, capsys, error, code, line):
-    monkeypatch.setattr(stages, "run_evaluate", _raises(error))
+    monkeypatch.setattr(evaluate, "run_evaluate", _raises(error))
     assert main(["evaluate", "x", "--model", "m", "--out", "o"]) == code
     assert capsys.readouterr() == ("", f"sbp: error: {line}\n")
 
 
 def test_too_large_a_tensor_is_out_of_memory(monkeypatch, mistake):
-    monkeypatch.setattr(stages, "run_evaluate", lambda arguments: torch.empty(10**15))
+    monkeypatch.setattr(evaluate, "run_evaluate", lambda arguments: torch.empty(10**15))
     assert mistake("evaluate", "x", "--model", "m", "--out", "o").startswith("out of memory")
 
 
 @pytest.mark.parametrize("error", [AssertionError("ours"), RuntimeError("ours"), ValueError("ours")])
 def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch, error):
-    monkeypatch.setattr(stages, "run_evaluate", _raises(error))
+    monkeypatch.setattr(evaluate, "run_evaluate", _raises(error))
     with pytest.raises(type(error), match="ours"):
         main(["evaluate", "x", "--model", "m", "--out", "o"])
 

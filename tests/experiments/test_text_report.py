@@ -135,6 +135,28 @@ def test_drift_is_told_beside_quality(report):
     assert "Drift of the marginal: not known" in "".join(Page(render(report)).text)
 
 
+def test_the_table_of_the_talk_says_what_its_cells_lack(report):
+    def cells(name: str) -> list[str]:
+        rows = re.findall(r"<tr><th scope=\"row\">([^<]*)</th>(.*?)</tr>", render(report))
+        (found,) = [row for heading, row in rows if heading == name and "no judge" in row]
+        return re.findall(r"<td>([^<]*)(?:<small>([^<]*)</small>)?</td>", found)
+
+    missing = [("–", "no judge")] * 2
+    assert cells("synthetic") == [("0.0%", ""), ("0.3%", ""), *missing, ("0.2%", "")]
+    report["synthesizer"]["quality"]["real"]["copying"] = None
+    assert cells("real")[2:] == [("–", "no judge"), ("–", "no pairs"), ("–", "no pairs")]
+
+
+def test_passages_are_marked_and_a_cut_text_has_none_beyond_its_end(report):
+    html = render(report)
+    assert '<mark class="first">The crossing takes about forty minutes in calm weather</mark>' in html
+    assert '<mark class="unique">so that ships can find the shore at night</mark>' in html
+    synthesis = report["synthesizer"]["examples"]["syntheses"][0]
+    synthesis["text"] = "x" * (MAX_CHARACTERS + 10)
+    synthesis["overlaps"] = [{"start": MAX_CHARACTERS - 5, "end": MAX_CHARACTERS + 5, "source": "first"}]
+    assert render(report).count('<mark class="first">') == 1  # the legend's
+
+
 def test_without_a_synthesizer_the_page_tells_of_none(report):
     report["synthesizer"], report["gauges"] = None, []
     for part in ("arms", "dynamics"):
@@ -279,6 +301,7 @@ def test_documents_are_shown_as_they_are(html):
     texts = [
         SAMPLE["synthesizer"]["examples"]["document"]["text"],
         *(s["text"] for s in SAMPLE["synthesizer"]["examples"]["syntheses"]),
+        *(n["text"] for n in SAMPLE["synthesizer"]["examples"]["neighbours"]),
     ]
     texts += [
         pair[side]["text"] for pair in SAMPLE["synthesizer"]["sampled_pairs"] for side in ("first", "second")
@@ -309,10 +332,11 @@ def test_a_long_document_is_cut_and_says_so(report):
 
 def test_few_examples_and_no_labels_are_fine(report):
     report["synthesizer"]["examples"]["syntheses"] = report["synthesizer"]["examples"]["syntheses"][:1]
-    report["synthesizer"]["sampled_pairs"] = []
+    report["synthesizer"]["examples"]["neighbours"] = report["synthesizer"]["sampled_pairs"] = []
     report["synthesizer"]["pairs"] |= {"label_agreement": None, "label_agreement_of_random_pairs": None}
     page = Page(render(report))
     assert len(page.pre) == 2
+    assert "No document is near enough to this one" in "".join(page.text)
     assert "same label" not in "".join(page.text)
 
 

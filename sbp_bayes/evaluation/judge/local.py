@@ -45,14 +45,15 @@ class LocalJudge:
         if not (Path(config.folder) / "config.json").exists():
             raise JudgeError(f"{config.folder}: no transformers model in this folder")
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(config.folder, local_files_only=True)
-            self._model = AutoModelForCausalLM.from_pretrained(config.folder, local_files_only=True).eval()
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(config.folder, local_files_only=True)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(config.folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise JudgeError(
                 f"{config.folder}: transformers cannot load it as a judge ({one_line(error)})"
             ) from error
         if not self._tokenizer.chat_template:
             raise JudgeError(f"{config.folder}: its tokenizer has no chat template, so it is no judge")
+        self._model.eval()
         self.config, self._lock = config, threading.Lock()
         self._fingerprint = folder_fingerprint(Path(config.folder))
 

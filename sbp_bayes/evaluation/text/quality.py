@@ -213,10 +213,10 @@ def seed_indices(synthetic: Corpus, unique: Corpus) -> Int[np.ndarray, " S"] | N
     named = [(m.get("seed_document"), m.get("seed_index")) for m in synthetic.metadata]
     if all(name is None for name, _ in named):
         return None
-    by_id = {name: i for i, name in enumerate(unique.ids)} if None in {place for _, place in named} else {}
-    indices = np.array(
-        [by_id.get(str(name), -1) if place is None else place for name, place in named], np.int64
-    )
+    by_id: dict[str | None, int] = {}
+    if None in {place for _, place in named}:
+        by_id |= {name: i for i, name in enumerate(unique.ids)}
+    indices = np.array([by_id.get(name, -1) if place is None else place for name, place in named], np.int64)
     for (name, _), index in zip(named, indices.tolist(), strict=True):
         if name is None:
             raise CorpusError("some synthetic documents name no seed_document, and others do")
