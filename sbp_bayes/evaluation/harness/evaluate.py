@@ -193,7 +193,7 @@ def _source(items: Items | None) -> dict[str, Any]:
 
 def _ask(
     lm: Any, tasks: Mapping[str, Any], limit: int | None
-) -> tuple[dict[str, Sequence[Scored]], dict[str, str]]:
+) -> tuple[dict[str, list[Scored]], dict[str, str]]:
     """Return every task's items with the model's answers, and the harness's hash of documents and prompts."""
     from lm_eval.evaluator import evaluate
     from lm_eval.utils import apply_template, hash_string
