@@ -11,7 +11,8 @@ def test_every_command_that_runs_a_stage_takes_it():
     (choices,) = (action.choices for action in build_parser()._actions if action.choices)
     takers = {name for name, command in choices.items() if "--accept-code" in command.format_help()}
     assert takers == {name for name, command in COMMANDS.items() if command.is_stage}
-    assert takers == {"corpus", "pair", "tune", "synthesize", "pretrain", "evaluate"}
+    stages = {"corpus", "pair", "tune", "synthesize", "pretrain", "evaluate", "quality", "export-data"}
+    assert takers == stages | {f"synthesize {form}" for form in ("prompts", "vllm", "import")}
 
 
 def test_a_stage_of_other_code_is_refused_and_accepted_where_the_user_says_so(

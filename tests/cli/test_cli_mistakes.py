@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sbp_bayes.cli import main, stages
+from sbp_bayes.cli import evaluate, main
 
 PRETRAIN = ("--preset", "smoke", "--budget-tokens", 2048, "--rows-per-batch", 8, "--set", "num_validations=1")
 

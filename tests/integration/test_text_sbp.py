@@ -121,7 +121,7 @@ def test_each_models_tokenizer_lies_beside_it(finished: tuple[Path, str], tmp_pa
     for folder in models:
         assert (folder / "tokenizer.json").read_bytes() == (corpus / "tokenizer.json").read_bytes()
     (tuned,) = work.glob("tune-*")
-    export_model(argparse.Namespace(model=str(tuned), out=str(tmp_path / "exported")))
+    export_model(argparse.Namespace(model=str(tuned), out=str(tmp_path / "exported"), file_bytes=2**30))
     assert Tokenizer.load(tmp_path / "exported" / "tokenizer.json").vocab_size == 512
 
 

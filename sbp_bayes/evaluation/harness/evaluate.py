@@ -199,7 +199,7 @@ def _ask(
     from lm_eval.utils import apply_template, hash_string
 
     found = evaluate(lm, {"tasks": dict(tasks)}, limit=limit, bootstrap_iters=0)
-    scored: dict[str, Sequence[Scored]] = {}
+    scored: dict[str, list[Scored]] = {}
     hashes: dict[str, str] = {}
     for name, task in tasks.items():
         kind = task.OUTPUT_TYPE if task.OUTPUT_TYPE != "multiple_choice" else "loglikelihood"

@@ -71,12 +71,12 @@ def measure_quality(
         return vectors[np.searchsorted(rows, indices)]
 
     found = drift(DriftConfig(max_document_tokens=limit, seed=seed), unique, synthetic, (of(known), embedded))
+    compared = {"synthetic": synthetic, "real": unique}
     alike = min(len(synthetic), len(unique), config.max_documents)
     texts = {
         "synthetic": synthetic.texts_at(_sample(len(synthetic), alike, seed)),
         "real": cut_texts(unique, _sample(len(unique), alike, seed), limit, tokenizer),
     }
-    searched = {name: Benchmark(items) for name, items in (benchmarks or {}).items()}
     return {
         "drift": None if found is None else encode(found),
         "synthetic": {
@@ -100,11 +100,8 @@ def measure_quality(
             "clusters": cluster_coverage(of(known), embedded, seed),
         },
         "benchmarks": {
-            name: {
-                "synthetic": encode(benchmark.overlap(synthetic.texts)),
-                "real": encode(benchmark.overlap(unique.texts)),
-            }
-            for name, benchmark in searched.items()
+            name: {side: encode(Benchmark(items).overlap(corpus.texts)) for side, corpus in compared.items()}
+            for name, items in (benchmarks or {}).items()
         },
     }
 
