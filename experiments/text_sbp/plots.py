@@ -135,7 +135,8 @@ def novelty_plot(quality: Mapping[str, Any]) -> str:
     from paper_figures import style, text_dynamics
     from paper_figures.canvas import MaxNLocator, PercentFormatter
 
-    shares = {kind: quality[kind]["copying"]["novel_ngrams"] for kind in ("synthetic", "real")}
+    copying = {kind: quality[kind]["copying"] for kind in ("synthetic", "real")}
+    shares = {kind: found["novel_ngrams"] for kind, found in copying.items() if found is not None}
 
     def draw(width: float) -> "Figure":
         figure, axes = text_dynamics.canvas(width, height=3.0)
