@@ -23,6 +23,7 @@ from sbp_bayes.corpus import Tokenizer
 from sbp_bayes.evaluation.harness.answers import Answered, Answers, request_key
 from sbp_bayes.lm import Transformer
 from sbp_bayes.lm.continuations import score_continuations
+from sbp_bayes.lm.frozen import freeze
 from sbp_bayes.lm.greedy import generate_greedy
 
 MAX_NEW_TOKENS = 256
@@ -54,7 +55,7 @@ class CheckpointLM(LM):
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, answers: Answers) -> None:
         super().__init__()
-        self.model, self.tokenizer, self.answers = model, tokenizer, answers
+        self.model, self.tokenizer, self.answers = freeze(model), tokenizer, answers
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Return log P(continuation | EOS, context) in nats, and whether each token is the most probable one.
