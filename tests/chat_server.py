@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.isdecimal():
             self.send(int(fault), b'{"error": {"message": "said by\\nthe server"}}')
         elif fault == "redirect":
-            self.send(307, b"", {"Location": "http://127.0.0.1:1/elsewhere"})
+            self.send(302, b"", {"Location": "http://127.0.0.1:1/elsewhere"})
         else:  # a body of its own
             self.send(200, fault.encode())
 
