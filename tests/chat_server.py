@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.released.wait(30)
         elif fault == "drip":
             self.send_response(200)
-            self.send_header("Content-Length", "1000")
+            self.send_header("Content-Length", "1000000")
             self.end_headers()
             with contextlib.suppress(OSError):
                 while not self.server.released.is_set():
@@ -81,15 +81,15 @@ class _Handler(BaseHTTPRequestHandler):
                     time.sleep(0.05)
         elif fault == "cut short":  # fewer bytes than promised
             self.send_response(200)
-            self.send_header("Content-Length", str(len(whole)))
+            self.send_header("Content-Length", str(len(whole) + 9))
             self.end_headers()
-            self.wfile.write(whole[:20])
+            self.wfile.write(whole)
         elif fault == "drop":
             self.connection.close()
         elif fault.isdecimal():
             self.send(int(fault), b'{"error": {"message": "said by\\nthe server"}}')
         elif fault == "redirect":
-            self.send(307, b"", {"Location": "http://127.0.0.1:1/elsewhere"})
+            self.send(302, b"", {"Location": "http://127.0.0.1:1/elsewhere"})
         else:  # a body of its own
             self.send(200, fault.encode())
 

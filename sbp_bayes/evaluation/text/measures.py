@@ -1,10 +1,12 @@
 """All that is measured of synthetic text without a judge, as plain JSON types."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sbp_bayes.base.arrays import ArrayRecord
 from sbp_bayes.base.config import encode
 from sbp_bayes.base.records import Pairs
 from sbp_bayes.base.seeds import numpy_generator
@@ -57,52 +59,83 @@ def measure_quality(
         CorpusError: see `quality_report`.
     """
     report = quality_report(config, synthetic, unique, pairs)
-    limit, seed = config.max_document_tokens, config.seed
-    seeds = seed_indices(synthetic, unique)
-    sampled, known = _sample(len(synthetic), COMPARED, seed), _sample(len(unique), config.max_documents, seed)
-    taken = [known] if seeds is None else [known, seeds[sampled]]
-    if pairs is not None:
-        paired = _sample(len(pairs.first), COMPARED, seed)
-        taken += [pairs.first[paired], pairs.second[paired]]
-    rows = np.unique(np.concatenate(taken))
-    vectors, embedded = embed(unique.select(rows)), embed(synthetic.select(sampled))
-
-    def of(indices: np.ndarray) -> np.ndarray:
-        return vectors[np.searchsorted(rows, indices)]
-
-    found = drift(DriftConfig(max_document_tokens=limit, seed=seed), unique, synthetic, (of(known), embedded))
-    compared = {"synthetic": synthetic, "real": unique}
+    seeds, limit, seed = seed_indices(synthetic, unique), config.max_document_tokens, config.seed
+    embedded = _Embedded.of(config, synthetic, unique, embed, seeds, pairs)
+    vectors = (embedded.known, embedded.sampled)
+    found = drift(DriftConfig(max_document_tokens=limit, seed=seed), unique, synthetic, vectors)
     alike = min(len(synthetic), len(unique), config.max_documents)
-    texts = {
-        "synthetic": synthetic.texts_at(_sample(len(synthetic), alike, seed)),
-        "real": cut_texts(unique, _sample(len(unique), alike, seed), limit, tokenizer),
-    }
+    own_texts = synthetic.texts_at(_sample(len(synthetic), alike, seed))
+    real_texts = cut_texts(unique, _sample(len(unique), alike, seed), limit, tokenizer)
     return {
         "drift": None if found is None else encode(found),
         "synthetic": {
             "documents": encode(report.synthetic_documents),
             "copying": encode(report.synthetic_pairs),
-            "similarity": None if seeds is None else _similarity(of(seeds[sampled]), embedded, seed),
-            "personal": _personal(texts["synthetic"]),
+            "similarity": _similarity(embedded.synthetic_pairs, seed),
+            "personal": {"documents": alike, "found": personal_data(own_texts)},
             "duplicates": encode(duplicates_at(synthetic, seed)),
         },
         "real": {
             "documents": encode(report.real_documents),
             "copying": encode(report.real_pairs),
-            "similarity": None
-            if pairs is None
-            else _similarity(of(pairs.first[paired]), of(pairs.second[paired]), seed),
-            "personal": _personal(texts["real"]),
+            "similarity": _similarity(embedded.real_pairs, seed),
+            "personal": {"documents": alike, "found": personal_data(real_texts)},
             "duplicates": encode(duplicates_at(unique, seed)),
         },
         "coverage": {
             "seeds": None if seeds is None else seed_coverage(seeds, len(unique)),
-            "clusters": cluster_coverage(of(known), embedded, seed),
+            "clusters": cluster_coverage(*vectors, seed),
         },
         "benchmarks": {
-            name: {side: encode(Benchmark(items).overlap(corpus.texts)) for side, corpus in compared.items()}
-            for name, items in (benchmarks or {}).items()
+            name: _overlaps(Benchmark(items), synthetic, unique) for name, items in (benchmarks or {}).items()
         },
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Embedded(ArrayRecord):
+    """Vectors of documents, and of the d1 and d2 of pairs, None where there are no pairs."""
+
+    known: np.ndarray
+    sampled: np.ndarray
+    synthetic_pairs: tuple[np.ndarray, np.ndarray] | None
+    real_pairs: tuple[np.ndarray, np.ndarray] | None
+
+    @classmethod
+    def of(  # noqa: PLR0917 - what `measure_quality` was given
+        cls,
+        config: QualityConfig,
+        synthetic: Corpus,
+        unique: Corpus,
+        embed: Embed,
+        seeds: np.ndarray | None,
+        pairs: Pairs | None,
+    ) -> "_Embedded":
+        """Embed random documents of both kinds and what they are paired with, each real document once."""
+        sampled = _sample(len(synthetic), COMPARED, config.seed)
+        known = _sample(len(unique), config.max_documents, config.seed)
+        own_first = known[:0] if seeds is None else seeds[sampled]
+        first = second = known[:0]
+        if pairs is not None:
+            paired = _sample(len(pairs.first), COMPARED, config.seed)
+            first, second = pairs.first[paired], pairs.second[paired]
+        rows = np.unique(np.concatenate([known, own_first, first, second]))
+        vectors, of_samples = embed(unique.select(rows)), embed(synthetic.select(sampled))
+        of_known, of_own_first, of_first, of_second = (
+            vectors[np.searchsorted(rows, indices)] for indices in (known, own_first, first, second)
+        )
+        return cls(
+            known=of_known,
+            sampled=of_samples,
+            synthetic_pairs=None if seeds is None else (of_own_first, of_samples),
+            real_pairs=None if pairs is None else (of_first, of_second),
+        )
+
+
+def _overlaps(benchmark: Benchmark, synthetic: Corpus, unique: Corpus) -> dict[str, Any]:
+    return {
+        "synthetic": encode(benchmark.overlap(synthetic.texts)),
+        "real": encode(benchmark.overlap(unique.texts)),
     }
 
 
@@ -115,17 +148,16 @@ def cut_texts(corpus: Corpus, indices: np.ndarray, max_tokens: int, tokenizer: T
     ]
 
 
-def _personal(texts: Sequence[str]) -> dict[str, Any]:
-    return {"documents": len(texts), "found": personal_data(texts)}
-
-
 def _sample(size: int, most: int, seed: int) -> np.ndarray:
     order = numpy_generator(seed, "compared").permutation(size)
     return np.sort(order[:most])
 
 
-def _similarity(first: np.ndarray, second: np.ndarray, seed: int) -> dict[str, float] | None:
+def _similarity(pairs: tuple[np.ndarray, np.ndarray] | None, seed: int) -> dict[str, float] | None:
     """Mean cosine of (d1, d2) and of (another d1, d2) over pairs of vectors; None for fewer than two."""
+    if pairs is None:
+        return None
+    first, second = pairs
     known = np.any(first != 0, axis=1) & np.any(second != 0, axis=1)
     if known.sum() < 2:
         return None

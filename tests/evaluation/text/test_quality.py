@@ -209,3 +209,16 @@ def test_copying_scales() -> None:
     quality = pair_quality(real.select(first), first, real)
     assert quality.density == pytest.approx(250)
     assert time.process_time() - started < 10  # about 0.4 s of 200,000 tokens on an idle core
+
+
+@pytest.mark.parametrize(("copied", "mostly"), [(26, 1.0), (25, 0.0), (40, 1.0)])
+def test_mostly_copied_is_half_of_the_ngrams(copied: int, mostly: float) -> None:
+    first = list(range(10, 60))
+    second = first[:copied] + list(range(100, 140 - copied))  # 28 13-grams, of which copied − 12 are in d1
+    quality = pair_quality(corpus([second]), np.array([0]), corpus([first]))
+    assert quality.mostly_from_first == mostly
+
+
+def test_a_short_passage_of_d1_is_mostly_copied() -> None:
+    quality = pair_quality(corpus([[5, 6], [5, 9]]), np.array([0, 0]), corpus([[4, 5, 6, 7]]))
+    assert quality.mostly_from_first == 0.5
