@@ -5,21 +5,23 @@ import importlib
 import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sbp_bayes.base.config import require
 from sbp_bayes.base.errors import ConfigError, CorpusError
-from sbp_bayes.base.progress import progress, say
+from sbp_bayes.base.progress import say
 from sbp_bayes.base.stage import Manifest, Outcome, Place, StageFolder, plan_stage, run_stage
 from sbp_bayes.base.store import write_json, write_text
 from sbp_bayes.corpus import Corpus, Tokenizer
 from sbp_bayes.evaluation.harness.answers import Answers, request_key
 from sbp_bayes.evaluation.harness.benchmarks import Benchmark, benchmarks_named
 from sbp_bayes.evaluation.harness.items import Items, has_items, read_items
-from sbp_bayes.evaluation.harness.overlap import is_too_short, overlapping_items
 from sbp_bayes.evaluation.harness.scores import Scored, score_benchmark
+from sbp_bayes.evaluation.text import contents
 from sbp_bayes.lm import load_model, model_fingerprint
 from sbp_bayes.training.parallel import find_device
 
@@ -69,7 +71,7 @@ def evaluate_benchmarks(
         tokenizer: its own.
         place: where the stage goes.
         items_dir: a folder with one folder of items for each benchmark (see `items`); None reads the hub.
-        against: training texts by name, in tokens of `tokenizer`; items that they hold are counted.
+        against: training texts by name; items that they hold are counted.
 
     Raises:
         ConfigError: an unknown benchmark, no harness, or a tokenizer of more ids than the model.
@@ -100,7 +102,7 @@ def evaluate_benchmarks(
         answers = Answers(folder.path / ANSWERS / "answers.jsonl")
         lm = adapter.CheckpointLM(model.to(device), tokenizer, answers)
         scored, hashes = _ask(lm, tasks.load_tasks(benchmarks, items), config.limit)
-        overlaps = _overlaps(scored, against, tokenizer)
+        overlaps = _overlaps(scored, against)
         rows = {}
         for name, of_task in scored.items():
             source = {"task_hash": hashes[name], **_source(items.get(name)), "overlap": overlaps[name]}
@@ -156,29 +158,19 @@ def _read(benchmarks: Iterable[Benchmark], items_dir: Path, limit: int | None) -
 
 
 def _overlaps(
-    scored: Mapping[str, Sequence[Scored]], against: Mapping[str, Corpus], tokenizer: Tokenizer
+    scored: Mapping[str, Sequence[Scored]], against: Mapping[str, Corpus]
 ) -> dict[str, dict[str, Any]]:
     """Return, by benchmark, how many items each text holds, and how many are too short to say so."""
-    queries = {name: [item.query for item in items] for name, items in scored.items()}
     counts: dict[str, dict[str, Any]] = {name: {} for name in scored}
-    every = [query for of_task in queries.values() for query in of_task]
+    # All benchmarks at once, since a text may be long and is read once.
+    every = contents.Benchmark([item.query for items in scored.values() for item in items])
+    ends = np.cumsum([len(items) for items in scored.values()])[:-1]
+    too_short = np.split(every.is_too_short, ends)
     for text, corpus in against.items():
-        with progress(f"overlap with {text}", len(corpus), "documents") as advance:
-            found = overlapping_items(every, _texts(corpus, tokenizer, advance))
-        start = 0
-        for name, of_task in queries.items():
-            counts[name][text] = {
-                "items": sum(start <= number < start + len(of_task) for number in found),
-                "too_short": sum(map(is_too_short, of_task)),
-            }
-            start += len(of_task)
+        found = np.split(every.search(corpus.texts)[0], ends)
+        for name, is_found, is_short in zip(scored, found, too_short, strict=True):
+            counts[name][text] = {"items": int(is_found.sum()), "too_short": int(is_short.sum())}
     return counts
-
-
-def _texts(corpus: Corpus, tokenizer: Tokenizer, advance: Callable[[int], None]) -> Iterator[str]:
-    for index in range(len(corpus)):
-        yield tokenizer.decode(corpus.document(index))
-        advance(1)
 
 
 def _source(items: Items | None) -> dict[str, Any]:

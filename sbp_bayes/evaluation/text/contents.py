@@ -94,16 +94,33 @@ class Benchmark:
     """The n-grams of a benchmark's items, by 64-bit hashes of their words.
 
     Words are in lower case and without punctuation. Two n-grams have one hash by chance with 2^-64.
+
+    Attributes:
+        is_too_short: whether an item has fewer words than an n-gram, and so is never found, bool (items,).
     """
 
     def __init__(self, items: Sequence[str], words: int = BENCHMARK_WORDS) -> None:
         """Read the items; `words` is the length of an n-gram."""
-        self._words, self._num_items = words, len(items)
+        self._words = words
         grams, self._item = _ngrams(items, words)
         self._grams, self._place = np.unique(grams, return_inverse=True)
+        self.is_too_short = np.bincount(self._item, minlength=len(items)) == 0
 
     def overlap(self, texts: Sequence[str]) -> Overlap:
-        """Search `texts`, some at a time, for the items."""
+        """Count the items that `texts` hold, and the texts that hold some."""
+        is_found, texts_found = self.search(texts)
+        return Overlap(
+            items=len(is_found),
+            too_short=int(self.is_too_short.sum()),
+            items_found=int(is_found.sum()),
+            texts_found=texts_found,
+        )
+
+    def search(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+        """Return which items have some n-gram in some text, bool (items,), and how many texts hold one.
+
+        The texts are read once, some at a time.
+        """
         seen, texts_found = np.zeros(len(self._grams), bool), 0
         with progress("searching for benchmarks", len(texts), "documents") as advance:
             for start in range(0, len(texts), TEXTS_TOGETHER):
@@ -113,12 +130,9 @@ class Benchmark:
                 seen[np.searchsorted(self._grams, grams[found])] = True
                 texts_found += len(np.unique(text[found]))
                 advance(len(block))
-        return Overlap(
-            items=self._num_items,
-            too_short=self._num_items - len(np.unique(self._item)),
-            items_found=len(np.unique(self._item[seen[self._place]])),
-            texts_found=texts_found,
-        )
+        is_found = np.zeros(len(self.is_too_short), bool)
+        is_found[self._item[seen[self._place]]] = True
+        return is_found, texts_found
 
 
 def read_benchmark(path: Path) -> list[str]:

@@ -10,7 +10,6 @@ from scipy import stats
 
 from sbp_bayes.evaluation.harness import BENCHMARKS, talk_table
 from sbp_bayes.evaluation.harness.answers import Answered
-from sbp_bayes.evaluation.harness.overlap import is_too_short, overlapping_items
 from sbp_bayes.evaluation.harness.scores import (
     Scored,
     chance_p_values,
@@ -18,6 +17,7 @@ from sbp_bayes.evaluation.harness.scores import (
     score_benchmark,
     verdict,
 )
+from sbp_bayes.evaluation.text.contents import Benchmark
 
 
 def choice(right: float, num_choices: int = 4) -> Scored:
@@ -114,9 +114,14 @@ def test_only_thirteen_words_in_a_row_are_an_overlap() -> None:
     words = [f"w{i}" for i in range(20)]
     queries = [" ".join(words[:13]), " ".join(words[:12]), "Other " + " ".join(words[:13]).upper() + "!"]
     text = "before, " + ", ".join(words[:13]) + " after"
-    assert overlapping_items(queries, ["nothing", text]) == {0, 2}
-    assert overlapping_items(queries, [" ".join(words[:12])]) == set()
-    assert [is_too_short(query) for query in queries] == [False, True, False]
+    benchmark = Benchmark(queries)
+
+    def items_in(texts: list[str]) -> set[int]:
+        return set(np.flatnonzero(benchmark.search(texts)[0]).tolist())
+
+    assert items_in(["nothing", text]) == {0, 2}
+    assert items_in([" ".join(words[:12])]) == set()
+    assert benchmark.is_too_short.tolist() == [False, True, False]
 
 
 def record(**rows: dict[str, Any]) -> dict[str, Any]:
