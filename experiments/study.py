@@ -26,7 +26,7 @@ from experiments.text_sbp.run import run
 from experiments.text_sbp.table import print_table
 from paper_figures.numbers import plain, signed
 from sbp_bayes.arms import ARMS
-from sbp_bayes.base.config import decode, encode
+from sbp_bayes.base.config import assign, decode, encode
 from sbp_bayes.base.progress import progress
 from sbp_bayes.base.stage import Workspace
 from sbp_bayes.base.store import write_json
@@ -74,9 +74,7 @@ class StudyConfig:
             ConfigError: there is no such setting, or it cannot have this value.
         """
         settings = encode(self.text_sbp)
-        *above, last = setting.split(".")
-        node = functools.reduce(lambda inner, key: inner.setdefault(key, {}), above, settings)
-        node[last] = encode(value)
+        assign(settings, setting, encode(value))
         config = decode(TextSbpConfig, settings)
         return dataclasses.replace(config, arms=self.sweep_arms, seeds=self.text_sbp.seeds[:1])
 

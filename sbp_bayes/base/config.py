@@ -59,6 +59,20 @@ def decode(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     return cls(**arguments)
 
 
+def assign(nesting: dict[str, Any], key: str, value: Any) -> None:
+    """Set one of nested settings, such as "pairs.rules.alpha".
+
+    Raises:
+        ConfigError: something above the setting has no settings of its own.
+    """
+    *parents, last = key.split(".")
+    for name in parents:
+        nesting = nesting.setdefault(name, {})
+        if not isinstance(nesting, dict):
+            raise ConfigError(f"{key}: {name} has no settings of its own")
+    nesting[last] = value
+
+
 def fingerprint(*parts: Any) -> str:
     """Hash any nesting of dataclasses and JSON types to 16 hexadecimal digits (SHA-256, shortened).
 

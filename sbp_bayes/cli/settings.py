@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from sbp_bayes.base.config import decode, encode
+from sbp_bayes.base.config import assign, decode, encode
 from sbp_bayes.base.errors import ConfigError
 
 T = TypeVar("T")
@@ -27,12 +27,15 @@ def configure(cls: type[T], flags: Mapping[str, Any], assignments: Iterable[str]
     nesting = encode(_defaults(cls) | defaults)
     for key, value in flags.items():
         if value is not None:
-            _assign(nesting, key, encode(value))
+            assign(nesting, key, encode(value))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not key or not equals:
             raise ConfigError(f"--set {assignment}: expected key=value")
-        _assign(nesting, key, _value(text))
+        try:
+            assign(nesting, key, _value(text))
+        except ConfigError as error:
+            raise ConfigError(f"--set {error}") from None
     return decode(cls, nesting)
 
 
@@ -44,15 +47,6 @@ def _defaults(cls: type) -> dict[str, Any]:
         elif field.default_factory is not dataclasses.MISSING:
             values[field.name] = field.default_factory()
     return values
-
-
-def _assign(nesting: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for name in parents:
-        nesting = nesting.setdefault(name, {})
-        if not isinstance(nesting, dict):
-            raise ConfigError(f"--set {key}: {name} has no settings of its own")
-    nesting[last] = value
 
 
 def _value(text: str) -> Any:

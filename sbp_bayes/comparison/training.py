@@ -127,8 +127,8 @@ class ArmStages:
         if arm.companion == "posterior":
             samples = bench.exact_samples(self._synthetic_tokens(), self.work)
             return CompanionStages(stages=(samples,), samples=samples)
+        starts = trained = self.starts()
         if arm.companion == "model":
-            starts = self.starts()
             samples = synthesize(
                 settings.synthesis,
                 starts[0].directory / "best",
@@ -138,7 +138,8 @@ class ArmStages:
                 num_workers=self.num_samplers,
             )
             return CompanionStages(stages=(*starts, samples), samples=samples)
-        starts = self.starts() if arm.start == "baseline" else (untrained_model(bench, self.work),)
+        if arm.start == "scratch":
+            starts = (untrained_model(bench, self.work),)
         pairs = self._pairs(arm)
         taught = bench.unique, pairs.train, pairs.validation_corpus, pairs.validation
         tunings = [
@@ -150,7 +151,7 @@ class ArmStages:
         ]
         tuned = min(tunings, key=lambda one: one.counts["validation_nats_per_token"])
         # What a synthesizer from random weights must beat is the model that the others start from.
-        without_d1 = self.starts()[0].directory / "best"
+        without_d1 = trained[0].directory / "best"
         gauged = gauge(settings.tune, tuned.directory / "best", without_d1, *taught, self.work)
         samples = synthesize(
             settings.synthesis,

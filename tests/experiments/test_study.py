@@ -36,6 +36,7 @@ def test_a_cell_is_the_regime_with_one_setting_changed() -> None:
         ("paris.k", 3, "'paris'.*did you mean 'pairs'"),
         ("synthetic_share", 1.5, r"synthetic_share = 1\.5"),
         ("repetitions", "many", "repetitions"),
+        ("unique_tokens.all", 3, "unique_tokens.all: unique_tokens has no settings of its own"),
     ],
 )
 def test_a_setting_that_is_not_there_or_cannot_have_the_value_is_named(

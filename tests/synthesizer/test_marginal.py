@@ -107,7 +107,7 @@ def test_seed_documents_are_left_out_as_often_as_in_tuning(tmp_path):
     assert source.inputs != SeedDocuments(corpus).inputs
 
 
-def test_another_seed_rounds_otherwise_and_fields_are_kept():
+def test_the_corpus_is_named_and_the_fingerprint_is_of_the_pairs():
     pairs = IndexPairs(*STAR, "corpus")
     one = balanced_pairs(pairs, 9, 0)
     assert one.corpus_fingerprint == "corpus"
