@@ -21,7 +21,7 @@ def duplicates_at(
 
     N goes through those of `sizes` that the corpus has; without any it is the number of documents. One is
     a duplicate of an earlier one, so that one pass over the largest sample gives all N. Texts stay on disk;
-    some 300 bytes for each document are held.
+    hashes of each document are held.
     """
     chosen = [size for size in sizes if size <= len(corpus)] or [len(corpus)]
     order = numpy_generator(seed, "duplicates").permutation(len(corpus))[: max(chosen)]
